@@ -1,0 +1,1 @@
+//! The durable log of hsmd: segments, frames, group commit, Merkle tree.

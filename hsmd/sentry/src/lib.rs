@@ -1,0 +1,1 @@
+//! Lets a stock CometBFT node sign through hsmd.

@@ -1,0 +1,2 @@
+//! hsmd: see the library's documentation.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The signing daemon: an HSM behind a narrow gRPC API, durably guarded against double signing.

@@ -1,0 +1,1 @@
+//! End-to-end tests of hsmd, their harness, the demo and the benches.
