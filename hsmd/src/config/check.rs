@@ -1,0 +1,291 @@
+//! From the file as written to the checked configuration.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use hsm_policy::identity::TrustDomain;
+
+use super::error::Problems;
+use super::{
+    Anchor, Config, Error, FileFault, Listen, Log, LogFormat, MockDevices, State, devices, files,
+    keys, raw,
+};
+
+/// `sun_path` of sockaddr_un is 108 bytes with its final NUL (unix(7)).
+const SOCKET_PATH_BYTES: usize = 107;
+const MIB: u64 = 1024 * 1024;
+
+/// Collects problems and makes paths absolute.
+pub(super) struct Checker {
+    pub(super) base: PathBuf,
+    pub(super) problems: Problems,
+}
+
+pub(super) fn check(file: PathBuf, raw: raw::Config, mock: MockDevices) -> Result<Config, Error> {
+    let base = file.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let mut checker = Checker {
+        base,
+        problems: Problems::default(),
+    };
+    let state_dir = checker.path("state_dir", raw.state_dir, "name a directory of hsmd's own");
+    let policy = checker.readable("policy", raw.policy);
+    let deadline = checker.range("deadline_ms", raw.deadline_ms, 3000, 100, 60_000);
+    let listen = checker.listen(raw.listen.unwrap_or_default());
+    let admin_socket = checker.admin(raw.admin);
+    let metrics = raw.metrics.and_then(|metrics| checker.metrics(metrics));
+    let log = checker.log(raw.log.unwrap_or_default());
+    let state = checker.state(raw.state.unwrap_or_default());
+    let declared = raw
+        .device
+        .iter()
+        .filter_map(|device| device.name.clone())
+        .collect();
+    let devices = devices::check(&mut checker, raw.device, mock);
+    let keys = keys::check(&mut checker, raw.key, &devices, &declared);
+    let problems = checker.problems.0;
+    match (
+        state_dir,
+        policy,
+        deadline,
+        listen,
+        admin_socket,
+        log,
+        state,
+    ) {
+        (
+            Some(state_dir),
+            Some(policy),
+            Some(deadline),
+            Some(listen),
+            Some(admin_socket),
+            Some(log),
+            Some(state),
+        ) if problems.is_empty() => Ok(Config {
+            file,
+            state_dir,
+            policy,
+            deadline: Duration::from_millis(deadline),
+            listen,
+            admin_socket,
+            metrics,
+            log,
+            state,
+            devices,
+            keys,
+        }),
+        _ => Err(Error { file, problems }),
+    }
+}
+
+impl Checker {
+    fn listen(&mut self, raw: raw::Listen) -> Option<Listen> {
+        let address = self.address("listen.address", raw.address, "127.0.0.1:26690");
+        let certificate = self.readable("listen.certificate", raw.certificate);
+        let private_key = self.private("listen.private_key", raw.private_key);
+        let client_ca = self.readable("listen.client_ca", raw.client_ca);
+        let trust_domain = self.problems.required(
+            "listen.trust_domain",
+            raw.trust_domain,
+            "write the trust domain of your certificates, such as \"example.org\"",
+        );
+        let trust_domain = trust_domain.and_then(|text| match TrustDomain::from_str(&text) {
+            Ok(domain) => Some(domain),
+            Err(error) => {
+                let remedy = "write the trust domain that your certificates' URI SANs begin with";
+                self.problems
+                    .value("listen.trust_domain", text, error.to_string(), remedy);
+                None
+            }
+        });
+        Some(Listen {
+            address: address?,
+            certificate: certificate?,
+            private_key: private_key?,
+            client_ca: client_ca?,
+            trust_domain: trust_domain?,
+            reflection: raw.reflection.unwrap_or(false),
+        })
+    }
+
+    fn admin(&mut self, raw: Option<raw::Admin>) -> Option<PathBuf> {
+        let key = "admin.socket";
+        let socket = self.path(
+            key,
+            raw.and_then(|admin| admin.socket),
+            "write where the socket shall be, such as \"/run/hsmd/admin.sock\"",
+        )?;
+        let length = socket.as_os_str().len();
+        if length > SOCKET_PATH_BYTES {
+            let fault = format!(
+                "is {length} bytes long; a UNIX socket's path has at most {SOCKET_PATH_BYTES}"
+            );
+            self.problems
+                .value(key, socket, fault, "choose a shorter path");
+            return None;
+        }
+        Some(socket)
+    }
+
+    fn metrics(&mut self, raw: raw::Metrics) -> Option<SocketAddr> {
+        let address = self.address("metrics.listen", raw.listen, "127.0.0.1:9469")?;
+        if !address.ip().is_loopback() {
+            self.problems.value(
+                "metrics.listen",
+                address.to_string(),
+                "is not a loopback address; metrics are neither encrypted nor authorised",
+                "listen on 127.0.0.1 or [::1], and let a local agent or a tunnel carry them",
+            );
+            return None;
+        }
+        Some(address)
+    }
+
+    fn log(&mut self, raw: raw::Log) -> Option<Log> {
+        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let format = self.choice(
+            "log.format",
+            raw.format.as_deref().unwrap_or("text"),
+            &formats,
+        );
+        let levels = [
+            ("error", tracing::Level::ERROR),
+            ("warn", tracing::Level::WARN),
+            ("info", tracing::Level::INFO),
+            ("debug", tracing::Level::DEBUG),
+            ("trace", tracing::Level::TRACE),
+        ];
+        let level = self.choice("log.level", raw.level.as_deref().unwrap_or("info"), &levels);
+        Some(Log {
+            format: format?,
+            level: level?,
+        })
+    }
+
+    fn state(&mut self, raw: raw::State) -> Option<State> {
+        let anchor = self.problems.required(
+            "state.anchor",
+            raw.anchor,
+            "write anchor = \"none\", knowing that nothing then detects state restored from a disk \
+             image or backup, after which hsmd would sign twice",
+        );
+        let anchor = anchor
+            .and_then(|anchor| self.choice("state.anchor", &anchor, &[("none", Anchor::None)]));
+        let segment_bytes = self.range(
+            "state.segment_bytes",
+            raw.segment_bytes,
+            16 * MIB,
+            MIB,
+            1024 * MIB,
+        );
+        Some(State {
+            anchor: anchor?,
+            segment_bytes: segment_bytes?,
+        })
+    }
+
+    fn address(&mut self, key: &str, value: Option<String>, example: &str) -> Option<SocketAddr> {
+        let remedy = format!("write a numeric address and a port, such as \"{example}\"");
+        let text = self.problems.required(key, value, &remedy)?;
+        match text.parse() {
+            Ok(address) => Some(address),
+            Err(_) => {
+                self.problems
+                    .value(key, text, "is not an IP address and port", remedy);
+                None
+            }
+        }
+    }
+
+    /// A number between two bounds, both included, or its default.
+    pub(super) fn range(
+        &mut self,
+        key: &str,
+        value: Option<u64>,
+        default: u64,
+        least: u64,
+        most: u64,
+    ) -> Option<u64> {
+        let value = value.unwrap_or(default);
+        if (least..=most).contains(&value) {
+            return Some(value);
+        }
+        let remedy =
+            format!("write a number from {least} to {most}; without it, {default} is taken");
+        self.problems.value(key, value, "is out of range", remedy);
+        None
+    }
+
+    /// One of the words that a key accepts.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &str,
+        value: &str,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        let found = choices.iter().find(|(word, _)| *word == value);
+        if found.is_none() {
+            let words: Vec<_> = choices
+                .iter()
+                .map(|(word, _)| format!("\"{word}\""))
+                .collect();
+            let remedy = format!("write {}", words.join(" or "));
+            self.problems.value(key, value, "is not known", remedy);
+        }
+        found.map(|(_, choice)| *choice)
+    }
+
+    /// A name of a device or key.
+    pub(super) fn name(&mut self, key: &str, name: Option<String>) -> Option<String> {
+        let remedy = "write 1 to 64 letters, digits, dots, underscores or hyphens";
+        let name = self.problems.required(key, name, remedy)?;
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
+            return Some(name);
+        }
+        self.problems.value(key, name, "is not a name", remedy);
+        None
+    }
+
+    /// An absolute path; whether anything is there is not asked.
+    pub(super) fn path(
+        &mut self,
+        key: &str,
+        value: Option<String>,
+        remedy: &str,
+    ) -> Option<PathBuf> {
+        let value = self.problems.required(key, value, remedy)?;
+        if value.is_empty() || value.contains('\0') {
+            self.problems.value(key, value, "is not a path", remedy);
+            return None;
+        }
+        Some(self.base.join(value))
+    }
+
+    /// A file that can be read.
+    pub(super) fn readable(&mut self, key: &str, value: Option<String>) -> Option<PathBuf> {
+        self.file(key, value, files::readable)
+    }
+
+    /// A file that can be read by its owner and root alone.
+    pub(super) fn private(&mut self, key: &str, value: Option<String>) -> Option<PathBuf> {
+        self.file(key, value, files::private)
+    }
+
+    fn file(
+        &mut self,
+        key: &str,
+        value: Option<String>,
+        usable: fn(&Path) -> Result<(), FileFault>,
+    ) -> Option<PathBuf> {
+        let path = self.path(key, value, "name the file")?;
+        match usable(&path) {
+            Ok(()) => Some(path),
+            Err(FileFault { fault, remedy }) => {
+                self.problems.value(key, path, fault, remedy);
+                None
+            }
+        }
+    }
+}

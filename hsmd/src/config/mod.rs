@@ -1,0 +1,251 @@
+//! The configuration file: TOML, read once at start, every value checked before anything else happens.
+//!
+//! [`Config::load`] reads the file into structs that mirror it and refuse unknown fields, checks each
+//! value, and reports all problems at once, each with file, key, value and remedy. Secrets never stand
+//! in the file: it names the files that hold them, and those must be closed to group and others.
+
+mod check;
+mod devices;
+mod error;
+mod files;
+mod keys;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hsm_policy::identity::TrustDomain;
+
+pub use error::{Error, Problem};
+use files::FileFault;
+
+/// A checked configuration. All paths are absolute.
+#[derive(Debug)]
+pub struct Config {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// Directory of the journal: `state_dir`. It need not exist yet: `hsmd state init` creates it.
+    pub state_dir: PathBuf,
+    /// The policy document: `policy`.
+    pub policy: PathBuf,
+    /// Time from a request's arrival to its answer: `deadline_ms`, 100 ms to 60 s, 3 s if not given.
+    pub deadline: Duration,
+    /// `[listen]`: the gRPC listener.
+    pub listen: Listen,
+    /// The administration socket: `admin.socket`.
+    pub admin_socket: PathBuf,
+    /// The loopback address of the Prometheus listener: `metrics.listen`. None: no such listener.
+    pub metrics: Option<SocketAddr>,
+    /// `[log]`.
+    pub log: Log,
+    /// `[state]`.
+    pub state: State,
+    /// `[[device]]`, in the file's order; at least one; names are unique.
+    pub devices: Vec<Device>,
+    /// `[[key]]`, in the file's order; names are unique.
+    pub keys: Vec<Key>,
+}
+
+/// Where sentries connect, and who we and they are.
+#[derive(Debug)]
+pub struct Listen {
+    /// Address and port; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// Our certificate chain, PEM, leaf first.
+    pub certificate: PathBuf,
+    /// Its private key, PEM (PKCS#8, SEC1 or PKCS#1).
+    pub private_key: PathBuf,
+    /// The CA certificates that a client's chain must end in, PEM.
+    pub client_ca: PathBuf,
+    /// The trust domain that every caller's SPIFFE ID must lie in.
+    pub trust_domain: TrustDomain,
+    /// Whether the gRPC reflection service answers; false if not given.
+    pub reflection: bool,
+}
+
+/// How logs are written, to standard error.
+#[derive(Debug)]
+pub struct Log {
+    /// Text if not given.
+    pub format: LogFormat,
+    /// Info if not given.
+    pub level: tracing::Level,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How the journal is kept.
+#[derive(Debug)]
+pub struct State {
+    /// What outside the disk proves that the journal was not rolled back.
+    pub anchor: Anchor,
+    /// Size at which a journal segment is complete, in bytes: 1 MiB to 1 GiB, 16 MiB if not given.
+    pub segment_bytes: u64,
+}
+
+/// What outside the disk protects the state against a rollback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anchor {
+    /// Nothing does. If the disk is restored from an image or a backup, hsmd cannot see that it was, and
+    /// signs again what it signed after that image was taken: a double sign, which is slashed. Whoever
+    /// writes `anchor = "none"` undertakes never to start hsmd on restored state. It has no default, so
+    /// that this is always a decision that somebody made.
+    None,
+}
+
+/// An HSM.
+#[derive(Debug)]
+pub struct Device {
+    /// 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub name: String,
+    /// How it is reached.
+    pub backend: Backend,
+    /// Requests that may wait for the device, 1 to 4096; 64 if not given.
+    pub queue: usize,
+}
+
+/// How a device is reached and unlocked.
+#[derive(Debug)]
+pub enum Backend {
+    /// A PKCS#11 module.
+    Pkcs11 {
+        /// The module, a shared library. It runs inside hsmd and must be trusted like hsmd.
+        module: PathBuf,
+        /// The token's label, at most 32 bytes.
+        token: String,
+        /// File that holds the user PIN.
+        pin_file: PathBuf,
+    },
+    /// A YubiHSM2.
+    Yubihsm {
+        /// Connector or USB.
+        connection: YubihsmConnection,
+        /// Object id of the authentication key, at least 1.
+        authentication_key: u16,
+        /// File that holds the authentication key's password.
+        password_file: PathBuf,
+    },
+    /// The YubiHSM2 emulator within this process. No hardware, no protection of keys.
+    #[cfg(feature = "mock")]
+    Mock {
+        /// Where its objects are kept; in memory only if not given.
+        state_file: Option<PathBuf>,
+        /// How long its commands take.
+        latency: MockLatency,
+    },
+}
+
+/// The way to a YubiHSM2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum YubihsmConnection {
+    /// A yubihsm-connector, over HTTP. The session inside is encrypted and authenticated by the device.
+    Connector {
+        /// Host name or IP address, without brackets.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// USB, by serial number: ten decimal digits.
+    Usb {
+        /// The serial number as the device prints it.
+        serial: String,
+    },
+}
+
+/// How long a mock device's commands take.
+#[cfg(feature = "mock")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MockLatency {
+    /// As fast as it can.
+    None,
+    /// What the vendor states for the hardware, about 105 ms for an Ed25519 signature.
+    Vendor,
+}
+
+/// A consensus key and where it lives.
+#[derive(Debug)]
+pub struct Key {
+    /// The name that callers and the policy use: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub name: String,
+    /// Names of the devices that hold it, at least one.
+    pub devices: Vec<String>,
+    /// Its algorithm.
+    pub algorithm: Algorithm,
+    /// Its label in the device. At least one of label and id is there.
+    pub label: Option<String>,
+    /// Its id in the device: PKCS#11 CKA_ID, or two bytes, most significant first, in a YubiHSM2.
+    pub id: Option<Vec<u8>>,
+}
+
+/// The algorithm of a consensus key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Ed25519 (RFC 8032).
+    Ed25519,
+    /// ECDSA over secp256k1 with SHA-256.
+    Secp256k1,
+}
+
+/// Whether the configuration may name a mock device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MockDevices {
+    /// `--mock` was not given: a mock device is a problem.
+    Refused,
+    /// `--mock` was given.
+    Allowed,
+}
+
+impl Config {
+    /// Reads and checks `file`. Relative paths in it are relative to its directory. The files that it
+    /// names must exist and be readable; nothing is opened for longer than that, nothing is connected.
+    ///
+    /// # Errors
+    /// All problems found. Where the file is not TOML, or holds an unknown field or a value of the wrong
+    /// type, that one problem.
+    pub fn load(file: &Path, mock: MockDevices) -> Result<Self, Error> {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) => return Err(Error::unreadable(&file, &error)),
+        };
+        let raw = toml::from_str(&text).map_err(|error| Error::toml(&file, &text, error))?;
+        check::check(file, raw, mock)
+    }
+
+    /// Whether any device is the mock.
+    #[must_use]
+    pub fn has_mock(&self) -> bool {
+        self.devices.iter().any(Device::is_mock)
+    }
+}
+
+impl Device {
+    /// Whether this is the mock.
+    #[must_use]
+    pub fn is_mock(&self) -> bool {
+        self.backend.name() == "mock"
+    }
+}
+
+impl Backend {
+    /// Its name in the configuration: "pkcs11", "yubihsm" or "mock".
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pkcs11 { .. } => "pkcs11",
+            Self::Yubihsm { .. } => "yubihsm",
+            #[cfg(feature = "mock")]
+            Self::Mock { .. } => "mock",
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The file as it is written. Every field is optional here, so that the check can name all that are
+//! missing at once; unknown fields are refused by serde.
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    pub(super) state_dir: Option<String>,
+    pub(super) policy: Option<String>,
+    pub(super) deadline_ms: Option<u64>,
+    pub(super) listen: Option<Listen>,
+    pub(super) admin: Option<Admin>,
+    pub(super) metrics: Option<Metrics>,
+    pub(super) log: Option<Log>,
+    pub(super) state: Option<State>,
+    #[serde(default)]
+    pub(super) device: Vec<Device>,
+    #[serde(default)]
+    pub(super) key: Vec<Key>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listen {
+    pub(super) address: Option<String>,
+    pub(super) certificate: Option<String>,
+    pub(super) private_key: Option<String>,
+    pub(super) client_ca: Option<String>,
+    pub(super) trust_domain: Option<String>,
+    pub(super) reflection: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub(super) socket: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) listen: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) format: Option<String>,
+    pub(super) level: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    pub(super) anchor: Option<String>,
+    pub(super) segment_bytes: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Device {
+    pub(super) name: Option<String>,
+    pub(super) backend: Option<String>,
+    pub(super) queue: Option<u64>,
+    // pkcs11
+    pub(super) module: Option<String>,
+    pub(super) token: Option<String>,
+    pub(super) pin_file: Option<String>,
+    // yubihsm
+    pub(super) connector: Option<String>,
+    pub(super) usb_serial: Option<String>,
+    pub(super) authentication_key: Option<u64>,
+    pub(super) password_file: Option<String>,
+    // mock
+    pub(super) state_file: Option<String>,
+    pub(super) latency: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) devices: Vec<String>,
+    pub(super) algorithm: Option<String>,
+    pub(super) label: Option<String>,
+    pub(super) id: Option<String>,
+}

@@ -1,0 +1,314 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::{Backend, Config, LogFormat, MockDevices, YubihsmConnection};
+
+/// A whole configuration; each test spoils one thing of it.
+const GOOD: &str = r#"
+state_dir = "state"
+policy = "policy.toml"
+[listen]
+address = "127.0.0.1:0"
+certificate = "server.pem"
+private_key = "server.key"
+client_ca = "ca.pem"
+trust_domain = "example.org"
+[admin]
+socket = "/run/hsmd/admin.sock"
+[metrics]
+listen = "127.0.0.1:9469"
+[log]
+format = "json"
+[state]
+anchor = "none"
+[[device]]
+name = "soft"
+backend = "pkcs11"
+module = "module.so"
+token = "validator"
+pin_file = "pin"
+[[device]]
+name = "yubi"
+backend = "yubihsm"
+connector = "http://127.0.0.1:12345"
+authentication_key = 2
+password_file = "password"
+queue = 8
+[[key]]
+name = "cosmoshub"
+devices = ["soft"]
+algorithm = "ed25519"
+label = "cosmoshub"
+[[key]]
+name = "evm"
+devices = ["yubi"]
+algorithm = "secp256k1"
+id = "0x0102"
+"#;
+
+/// A directory with the files that [`GOOD`] names.
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for file in [
+        "policy.toml",
+        "server.pem",
+        "server.key",
+        "ca.pem",
+        "module.so",
+        "pin",
+        "password",
+    ] {
+        write(&directory.path().join(file), "", 0o600);
+    }
+    directory
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn load(directory: &Path, text: &str, mock: MockDevices) -> Result<Config, super::Error> {
+    let file = directory.join("hsmd.toml");
+    std::fs::write(&file, text).unwrap();
+    Config::load(&file, mock)
+}
+
+#[test]
+fn a_whole_configuration_is_read_with_its_defaults_and_absolute_paths() {
+    let directory = directory();
+    let config = load(directory.path(), GOOD, MockDevices::Refused).unwrap();
+    assert_eq!(config.state_dir, directory.path().join("state"));
+    assert_eq!(config.deadline.as_millis(), 3000);
+    assert_eq!(
+        config.listen.private_key,
+        directory.path().join("server.key")
+    );
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.log.level, tracing::Level::INFO);
+    assert_eq!(config.state.segment_bytes, 16 * 1024 * 1024);
+    assert_eq!(
+        config.devices.iter().map(|d| d.queue).collect::<Vec<_>>(),
+        [64, 8]
+    );
+    assert!(matches!(
+        &config.devices[1].backend,
+        Backend::Yubihsm { connection: YubihsmConnection::Connector { host, port: 12345 }, .. }
+            if host == "127.0.0.1"
+    ));
+    assert_eq!(config.keys[0].label.as_deref(), Some("cosmoshub"));
+    assert_eq!(config.keys[1].id.as_deref(), Some(&[1, 2][..]));
+    assert!(!config.has_mock());
+}
+
+#[test]
+fn each_bad_value_is_refused_with_file_key_value_and_remedy() {
+    // What stands in the good file, what stands there instead, the key at fault, a part of the remedy.
+    #[rustfmt::skip]
+    let cases = [
+        ("127.0.0.1:0", "localhost:1", "listen.address = \"localhost:1\"", "numeric address"),
+        ("127.0.0.1:9469", "0.0.0.0:9469", "metrics.listen = \"0.0.0.0:9469\"", "127.0.0.1"),
+        ("anchor = \"none\"", "", "state.anchor: missing", "anchor = \"none\""),
+        ("anchor = \"none\"", "anchor = \"tpm\"", "state.anchor = \"tpm\"", "\"none\""),
+        ("[state]", "[state]\nsegment_bytes = 4096", "state.segment_bytes = 4096", "1048576"),
+        ("state_dir =", "deadline_ms = 5\nstate_dir =", "deadline_ms = 5", "from 100 to 60000"),
+        ("format = \"json\"", "format = \"xml\"", "log.format = \"xml\"", "\"text\" or \"json\""),
+        ("[log]", "[log]\nlevel = \"loud\"", "log.level = \"loud\"", "\"info\""),
+        ("\"ca.pem\"", "\"none.pem\"", "listen.client_ca", "create it"),
+        ("\"ca.pem\"", "\"/dev/null\"", "listen.client_ca = \"/dev/null\"", "name a file"),
+        ("client_ca = \"ca.pem\"", "", "listen.client_ca: missing", "name the file"),
+        ("\"example.org\"", "\"not a domain\"", "listen.trust_domain = \"not a domain\"", "write"),
+        ("\"/run/hsmd/admin.sock\"", "\"\"", "admin.socket = \"\"", "such as"),
+        ("\"soft\"", "\"so ft\"", "device[so ft].name = \"so ft\"", "1 to 64"),
+        ("backend = \"pkcs11\"", "backend = \"tpm\"", "device[soft].backend = \"tpm\"", "pkcs11"),
+        ("backend = \"pkcs11\"", "backend = \"mock\"", "device[soft].backend = \"mock\"", "mock"),
+        ("token = \"validator\"", "", "device[soft].token: missing", "label"),
+        ("token =", "connector = \"x\"\ntoken =", "device[soft].connector = \"x\"", "remove it"),
+        ("http://127.0.0.1:12345", "https://h:1", "device[yubi].connector", "http://"),
+        ("queue = 8", "usb_serial = \"0012345678\"", "device[yubi].connector", "either"),
+        ("connector =", "usb_serial =", "device[yubi].usb_serial", "ten digits"),
+        ("queue = 8", "queue = 0", "device[yubi].queue = 0", "from 1 to 4096"),
+        ("authentication_key = 2", "authentication_key = 0", "authentication_key = 0", "65535"),
+        ("name = \"yubi\"", "name = \"soft\"", "device[soft].name = \"soft\"", "of its own"),
+        ("[\"soft\"]", "[\"other\"]", "key[cosmoshub].devices = \"other\"", "[[device]]"),
+        ("[\"soft\"]", "[]", "key[cosmoshub].devices: missing", "at least one"),
+        ("[\"soft\"]", "[\"soft\", \"soft\"]", "key[cosmoshub].devices = \"soft\"", "once"),
+        ("\"secp256k1\"", "\"rsa\"", "key[evm].algorithm = \"rsa\"", "ed25519"),
+        ("id = \"0x0102\"", "", "key[evm].label: missing", "or both"),
+        ("0x0102", "0x010203", "key[evm].id = \"0x010203\"", "four hexadecimal digits"),
+        ("\"evm\"", "\"cosmoshub\"", "key[cosmoshub].name = \"cosmoshub\"", "of its own"),
+        ("label = \"cosmoshub\"", "label = \"\"", "key[cosmoshub].label = \"\"", "1 to 128"),
+    ];
+    let directory = directory();
+    for (good, bad, key, remedy) in cases {
+        assert!(GOOD.contains(good), "{good}");
+        let text = GOOD.replacen(good, bad, 1);
+        let error = load(directory.path(), &text, MockDevices::Refused)
+            .unwrap_err()
+            .to_string();
+        for part in [
+            directory.path().join("hsmd.toml").to_str().unwrap(),
+            key,
+            remedy,
+        ] {
+            assert!(error.contains(part), "{bad}: {part:?} is not in {error}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_file_open_to_group_or_others_is_refused() {
+    let directory = directory();
+    for (file, key) in [
+        ("server.key", "listen.private_key"),
+        ("pin", "device[soft].pin_file"),
+        ("password", "device[yubi].password_file"),
+    ] {
+        for mode in [0o640, 0o604, 0o660] {
+            write(&directory.path().join(file), "", mode);
+            let error = load(directory.path(), GOOD, MockDevices::Refused).unwrap_err();
+            assert_eq!(error.problems.len(), 1, "{error}");
+            assert_eq!(error.problems[0].key, key);
+            assert!(
+                error.problems[0].remedy.starts_with("chmod 0600"),
+                "{error}"
+            );
+        }
+        write(&directory.path().join(file), "", 0o400);
+    }
+    load(directory.path(), GOOD, MockDevices::Refused).unwrap();
+}
+
+#[test]
+fn two_keys_at_one_place_are_refused() {
+    let directory = directory();
+    let key = "[[key]]\nname = \"second\"\ndevices = [\"yubi\"]\nalgorithm = \"secp256k1\"\n";
+    let text = format!("{GOOD}{key}id = \"0x0102\"\n");
+    let error = load(directory.path(), &text, MockDevices::Refused)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("key[second].devices") && error.contains("\"evm\""),
+        "{error}"
+    );
+    load(
+        directory.path(),
+        &format!("{GOOD}{key}id = \"0x0103\"\n"),
+        MockDevices::Refused,
+    )
+    .unwrap();
+}
+
+#[test]
+fn all_problems_of_a_file_are_reported_at_once() {
+    let directory = directory();
+    let error = load(
+        directory.path(),
+        "[log]\nlevel = \"loud\"",
+        MockDevices::Refused,
+    )
+    .unwrap_err();
+    let keys: Vec<_> = error
+        .problems
+        .iter()
+        .map(|problem| problem.key.as_str())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "state_dir",
+            "policy",
+            "listen.address",
+            "listen.certificate",
+            "listen.private_key",
+            "listen.client_ca",
+            "listen.trust_domain",
+            "admin.socket",
+            "log.level",
+            "state.anchor",
+            "device",
+        ]
+    );
+}
+
+#[test]
+fn a_key_is_not_at_fault_because_its_device_is() {
+    let directory = directory();
+    let text = GOOD.replace("pin_file = \"pin\"", "pin_file = \"gone\"");
+    let error = load(directory.path(), &text, MockDevices::Refused).unwrap_err();
+    assert_eq!(error.problems.len(), 1, "{error}");
+}
+
+#[test]
+fn an_unknown_field_is_refused_by_name_and_line_without_showing_its_value() {
+    let directory = directory();
+    let text = GOOD.replace("pin_file = \"pin\"", "pin = \"1234-secret\"");
+    let error = load(directory.path(), &text, MockDevices::Refused)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("line 23") && error.contains("unknown field `pin`"),
+        "{error}"
+    );
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[test]
+fn a_missing_file_or_one_that_is_not_toml_is_refused() {
+    let directory = directory();
+    let missing = Config::load(&directory.path().join("gone.toml"), MockDevices::Refused);
+    assert!(missing.unwrap_err().to_string().contains("--config"));
+    let error = load(directory.path(), "[listen\n", MockDevices::Refused)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("line 1"), "{error}");
+}
+
+#[cfg(feature = "mock")]
+#[test]
+fn a_mock_device_needs_mock_on_the_command_line_as_well() {
+    let directory = directory();
+    let mock = "[[device]]\nname = \"mock\"\nbackend = \"mock\"\nstate_file = \"mock.json\"\n";
+    let text = format!("{GOOD}{mock}latency = \"vendor\"\n");
+    let error = load(directory.path(), &text, MockDevices::Refused)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("device[mock].backend") && error.contains("--mock"),
+        "{error}"
+    );
+    let config = load(directory.path(), &text, MockDevices::Allowed).unwrap();
+    assert!(config.has_mock());
+    let state = directory.path().join("mock.json");
+    assert!(matches!(
+        &config.devices[2].backend,
+        Backend::Mock { state_file: Some(file), latency: super::MockLatency::Vendor } if *file == state
+    ));
+}
+
+#[cfg(not(feature = "mock"))]
+#[test]
+fn a_build_without_the_mock_refuses_it_even_with_mock_on_the_command_line() {
+    let directory = directory();
+    let text = format!("{GOOD}[[device]]\nname = \"mock\"\nbackend = \"mock\"\n");
+    let error = load(directory.path(), &text, MockDevices::Allowed)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("not part of this build"), "{error}");
+}
+
+#[test]
+fn ten_thousand_keys_are_read_quickly() {
+    let directory = directory();
+    let mut text = GOOD.to_owned();
+    for number in 0..10_000 {
+        text.push_str(&format!(
+            "[[key]]\nname = \"k{number}\"\ndevices = [\"soft\"]\nalgorithm = \"ed25519\"\nlabel = \"k{number}\"\n"
+        ));
+    }
+    let started = std::time::Instant::now();
+    let config = load(directory.path(), &text, MockDevices::Refused).unwrap();
+    assert_eq!(config.keys.len(), 10_002);
+    // An optimised build takes a tenth of this; the bound only catches what grows with the square.
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+}
