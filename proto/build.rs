@@ -1,8 +1,9 @@
-//! Generates the gRPC code from the .proto files, without a system protoc.
+//! Generates the code from the .proto files, without a system protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["signer", "reason", "admin", "journal"].map(|name| format!("hsm/v1/{name}.proto"));
-    for file in &files {
+    let privval = String::from("cometbft/privval.proto");
+    for file in files.iter().chain([&privval]) {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(&files, ["."])?;
@@ -12,5 +13,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         prost::Message::encode_to_vec(&descriptors),
     )?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure().compile_fds(protox::compile([privval], ["."])?)?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The wire of hsmd: the messages and services of `proto/hsm/v1/*.proto`, and the code generated from
-//! them. The .proto files carry the documentation.
+//! The wire of hsmd: the messages and services of `proto/hsm/v1/*.proto`, those of a CometBFT node's
+//! privval socket, and the code generated from them. The .proto files carry the documentation.
 
 /// Package `hsm.v1`: the services `Signer` and `Admin`, the reasons of a refusal, and the entries of the
 /// journal.
@@ -9,6 +9,13 @@ pub mod v1 {
 
     /// The encoded `FileDescriptorSet` of this package, for server reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hsm_v1.descriptors"));
+}
+
+/// Package `cometbft.privval.superset`: what a CometBFT node of any line from 0.34 to 1.0 says to its remote
+/// signer.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod privval {
+    tonic::include_proto!("cometbft.privval.superset");
 }
 
 /// The domain of every `google.rpc.ErrorInfo` that hsmd attaches to a status.
