@@ -1,1 +1,28 @@
 //! Pure decisions: who may have what signed, what conflicts with what, sign bytes per chain.
+//!
+//! Nothing here opens a file or a socket, reads a clock or waits: everything that a decision rests on is
+//! an argument. The modules in the order in which a request meets them:
+//!
+//! - [`identity`]: the caller, from the URI in its certificate.
+//! - [`cometbft`]: a vote or a proposal in checked types, and the bytes that are signed for it.
+//! - [`grants`]: the policy document, and whether it permits the message.
+//! - [`conflict`]: whether the message conflicts with what was signed before.
+
+#![forbid(unsafe_code)]
+
+pub mod cometbft;
+pub mod conflict;
+pub mod grants;
+pub mod identity;
+
+/// Text from outside as an error shows it: quoted, escaped, and cut where it is long.
+fn quoted(text: &str) -> String {
+    const SHOWN_CHARS: usize = 64;
+    match text.char_indices().nth(SHOWN_CHARS) {
+        None => format!("{text:?}"),
+        Some((end, _)) => {
+            let start = text.get(..end).unwrap_or_default();
+            format!("{start:?}... ({} bytes)", text.len())
+        }
+    }
+}
