@@ -1,0 +1,181 @@
+//! `hsmd journal show`: every entry, oldest first, from the files themselves.
+
+use std::io::Write as _;
+
+use clap::Subcommand;
+use hsm_proto::v1 as wire;
+use hsm_proto::v1::entry::Event;
+use serde_json::{Value, json};
+
+use super::{Error, Printed, show};
+use crate::guard::entry;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Print every entry, oldest first; with --json one object a line. Verifies the segments on the way.
+    Show(Printed),
+}
+
+pub(super) fn run(command: &Command) -> Result<(), Error> {
+    let Command::Show(printed) = command;
+    let config = printed.configured.load_to_look()?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for leaf in hsm_journal::read(&config.state_dir)? {
+        let (index, leaf) = leaf?;
+        let (time, event) = entry::decode(&leaf).map_err(|error| format!("entry {index}: {error}"))?;
+        let written = if printed.json {
+            writeln!(out, "{}", as_json(index, &time, &event))
+        } else {
+            writeln!(out, "{index:>8}  {time}  {}", as_text(&event))
+        };
+        match written {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn as_text(event: &Event) -> String {
+    match event {
+        Event::StateCreated(created) => {
+            format!("state created    deployment {}", hex::encode(&created.deployment_id))
+        }
+        Event::DaemonStarted(started) => {
+            let mock = match started.mock_devices.as_slice() {
+                [] => String::new(),
+                devices => format!(", MOCK devices {}", devices.join(", ")),
+            };
+            format!("daemon started   hsmd {}{mock}", started.version)
+        }
+        Event::DaemonStopped(_) => "daemon stopped".to_owned(),
+        Event::KeyPinned(pinned) => format!(
+            "key pinned       {} on {}, nothing at or below {}",
+            pinned.key, pinned.chain_id, pinned.initial_height
+        ),
+        Event::KeyAdvanced(advanced) => format!(
+            "key advanced     {} on {}, nothing at or below {}",
+            advanced.key, advanced.chain_id, advanced.initial_height
+        ),
+        Event::Reserved(reserved) => format!(
+            "reserved         {} on {} at {} for {}",
+            reserved.key,
+            reserved.chain_id,
+            position(reserved.position.as_ref()),
+            reserved.caller
+        ),
+        Event::Signed(signed) => format!(
+            "signed           {} on {}, as entry {} reserved",
+            signed.key, signed.chain_id, signed.reserved_index
+        ),
+        Event::Refused(refused) => {
+            let times = match refused.count {
+                0 | 1 => String::new(),
+                count => format!(" ({count} times)"),
+            };
+            format!(
+                "REFUSED          {}{times} {} on {} at {} for {}",
+                refused.reason,
+                refused.key,
+                refused.chain_id,
+                position(refused.position.as_ref()),
+                refused.caller
+            )
+        }
+    }
+}
+
+fn position(position: Option<&wire::Position>) -> String {
+    position.map_or_else(|| "-".to_owned(), show::position)
+}
+
+fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
+    let (name, mut fields) = match event {
+        Event::StateCreated(created) => (
+            "state_created",
+            json!({ "deployment_id": hex::encode(&created.deployment_id) }),
+        ),
+        Event::DaemonStarted(started) => (
+            "daemon_started",
+            json!({
+                "version": started.version,
+                "mock_devices": started.mock_devices,
+                "policy_sha256": hex::encode(&started.policy_digest),
+            }),
+        ),
+        Event::DaemonStopped(_) => ("daemon_stopped", json!({})),
+        Event::KeyPinned(pinned) => (
+            "key_pinned",
+            json!({
+                "key": pinned.key,
+                "public_key": public_key(pinned.public_key.as_ref()),
+                "chain_id": pinned.chain_id,
+                "initial_height": pinned.initial_height,
+                "devices": pinned.devices,
+            }),
+        ),
+        Event::KeyAdvanced(advanced) => (
+            "key_advanced",
+            json!({
+                "key": advanced.key,
+                "public_key": public_key(advanced.public_key.as_ref()),
+                "chain_id": advanced.chain_id,
+                "initial_height": advanced.initial_height,
+            }),
+        ),
+        Event::Reserved(reserved) => ("reserved", reserved_json(reserved)),
+        Event::Signed(signed) => (
+            "signed",
+            json!({
+                "reserved_index": signed.reserved_index,
+                "key": signed.key,
+                "public_key": public_key(signed.public_key.as_ref()),
+                "chain_id": signed.chain_id,
+                "signature": hex::encode(&signed.signature),
+                "extension_signature": hex::encode(&signed.extension_signature),
+            }),
+        ),
+        Event::Refused(refused) => ("refused", refused_json(refused)),
+    };
+    if let Some(fields) = fields.as_object_mut() {
+        fields.insert("index".to_owned(), index.into());
+        fields.insert("time".to_owned(), time.to_string().into());
+        fields.insert("event".to_owned(), name.into());
+    }
+    fields
+}
+
+fn reserved_json(reserved: &wire::Reserved) -> Value {
+    let position = reserved.position.unwrap_or_default();
+    json!({
+        "caller": reserved.caller,
+        "key": reserved.key,
+        "public_key": public_key(reserved.public_key.as_ref()),
+        "chain_id": reserved.chain_id,
+        "height": position.height,
+        "round": position.round,
+        "step": show::step_name(&position),
+        "sign_bytes": hex::encode(&reserved.sign_bytes),
+        "timestamp": show::moment(reserved.timestamp.as_ref()),
+        "extension_sign_bytes": reserved.extension_sign_bytes.as_ref().map(hex::encode),
+    })
+}
+
+fn refused_json(refused: &wire::Refused) -> Value {
+    json!({
+        "caller": refused.caller,
+        "reason": refused.reason,
+        "message": refused.message,
+        "key": refused.key,
+        "chain_id": refused.chain_id,
+        "height": refused.position.map(|position| position.height),
+        "round": refused.position.map(|position| position.round),
+        "step": refused.position.as_ref().map(show::step_name),
+        "sign_bytes": hex::encode(&refused.sign_bytes),
+        "count": refused.count,
+    })
+}
+
+fn public_key(key: Option<&wire::PublicKey>) -> Value {
+    key.map_or(Value::Null, |key| hex::encode(&key.bytes).into())
+}

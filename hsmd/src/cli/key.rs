@@ -1,0 +1,217 @@
+//! `hsmd key init|advance|list|show`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use hsm_device::{Algorithm, PublicKey};
+use hsm_proto::v1 as wire;
+use serde_json::json;
+
+use super::{Configured, Error, Printed, admin, block_on, show};
+use crate::config::Config;
+use crate::{daemon, hardening, key};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Pin a key's public key and make it known for one chain. Works with and without a running daemon.
+    Init(Init),
+    /// Raise the height at or below which a key signs nothing on a chain, after a gap that the policy's
+    /// max_height_jump does not allow. A mark is never lowered.
+    Advance(Advance),
+    /// The keys of the configuration.
+    List(Printed),
+    /// One key.
+    Show(Show),
+}
+
+#[derive(Args)]
+pub(super) struct Init {
+    /// The key's name in the configuration.
+    name: String,
+    /// The chain id it signs for.
+    #[arg(long, value_name = "ID")]
+    chain: String,
+    /// Nothing at or below this height is signed. 0 for a chain that has not started; for one that has,
+    /// a height that the key's earlier signer surely did not pass.
+    #[arg(long, value_name = "H")]
+    height: i64,
+    #[command(flatten)]
+    configured: Configured,
+    /// Run as root, where no daemon runs. Files that are made then belong to root.
+    #[arg(long)]
+    allow_root: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Advance {
+    /// The key's name in the configuration.
+    name: String,
+    /// The chain id.
+    #[arg(long, value_name = "ID")]
+    chain: String,
+    /// Nothing at or below this height is signed from then on.
+    #[arg(long, value_name = "H")]
+    height: i64,
+    #[command(flatten)]
+    configured: Configured,
+}
+
+#[derive(Args)]
+pub(super) struct Show {
+    /// The key's name in the configuration.
+    name: String,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(flatten)]
+    configured: Configured,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// All that is known of it.
+    Json,
+    /// The pubkey of a create-validator transaction of the Cosmos SDK.
+    Cosmos,
+    /// The pub_key of a validator in CometBFT's genesis file.
+    Cometbft,
+    /// SubjectPublicKeyInfo, PEM.
+    Pem,
+}
+
+pub(super) fn run(command: &Command) -> Result<(), Error> {
+    match command {
+        Command::Init(init) => {
+            let state = block_on(init_key(init))?;
+            println!("key {} is known; public key {}", state.key, hex::encode(&state.public_key));
+            for chain in &state.chains {
+                println!("  {}", show::chain_line(chain));
+            }
+            Ok(())
+        }
+        Command::Advance(advance) => advance_key(advance),
+        Command::List(printed) => list(printed),
+        Command::Show(show) => show_key(show),
+    }
+}
+
+/// Through the running daemon, or else on the journal itself: its lock keeps the two apart.
+async fn init_key(init: &Init) -> Result<wire::KeyState, Error> {
+    let config = init.configured.load_to_look()?;
+    let request = wire::InitKeyRequest {
+        key: init.name.clone(),
+        chain_id: init.chain.clone(),
+        height: init.height,
+    };
+    if let Some(mut client) = admin::find(&config.admin_socket).await? {
+        let answer = client.init_key(request).await;
+        let answer = answer.map_err(|status| admin::sentence(&status))?.into_inner();
+        return Ok(answer.key.unwrap_or_default());
+    }
+    hardening::refuse_root(init.allow_root)?;
+    init_without_daemon(&init.configured.load()?, &request).await
+}
+
+fn advance_key(advance: &Advance) -> Result<(), Error> {
+    let state = block_on(async {
+        let config = advance.configured.load_to_look()?;
+        let mut client = admin::connect(&config.admin_socket).await?;
+        let request = wire::AdvanceKeyRequest {
+            key: advance.name.clone(),
+            chain_id: advance.chain.clone(),
+            height: advance.height,
+        };
+        let answer = client.advance_key(request).await;
+        Ok(answer.map_err(|status| admin::sentence(&status))?.into_inner())
+    })?;
+    for chain in state.key.iter().flat_map(|key| &key.chains) {
+        println!("{}", show::chain_line(chain));
+    }
+    Ok(())
+}
+
+/// Makes a key known while no daemon runs.
+pub(super) async fn init_without_daemon(
+    config: &Config,
+    request: &wire::InitKeyRequest,
+) -> Result<wire::KeyState, Error> {
+    let (guard, _) = daemon::open_guard(config)?;
+    let keyring = daemon::keyring(config, daemon::start_devices(config)?);
+    let made = key::init(&keyring, &guard, request).await;
+    let state = guard.inspect(|state| {
+        let key = keyring.get(&request.key);
+        key.map(|key| key::key_state(key, state))
+    });
+    for device in keyring.devices() {
+        device.stop();
+    }
+    guard.close()?;
+    made?;
+    Ok(state?.unwrap_or_default())
+}
+
+async fn fetch(configured: &Configured) -> Result<Vec<wire::KeyState>, Error> {
+    let config = configured.load_to_look()?;
+    let mut client = admin::connect(&config.admin_socket).await?;
+    let answer = client.list_key_states(wire::ListKeyStatesRequest {}).await;
+    Ok(answer.map_err(|status| admin::sentence(&status))?.into_inner().keys)
+}
+
+fn list(printed: &Printed) -> Result<(), Error> {
+    let keys = block_on(fetch(&printed.configured))?;
+    if printed.json {
+        let keys: Vec<_> = keys.iter().map(show::key_json).collect();
+        println!("{:#}", json!({ "keys": keys }));
+        return Ok(());
+    }
+    for key in keys {
+        let public_key = match key.public_key.as_slice() {
+            [] => "not made known".to_owned(),
+            bytes => hex::encode(bytes),
+        };
+        let algorithm = show::algorithm(key.algorithm);
+        println!("{}  {algorithm}  {public_key}  in {}", key.key, key.devices.join(", "));
+    }
+    Ok(())
+}
+
+fn show_key(show: &Show) -> Result<(), Error> {
+    let keys = block_on(fetch(&show.configured))?;
+    let key = keys
+        .iter()
+        .find(|key| key.key == show.name)
+        .ok_or_else(|| format!("the configuration has no [[key]] named {:?}: see `hsmd key list`", show.name))?;
+    if let (Format::Json, _) = (show.format, ()) {
+        println!("{:#}", show::key_json(key));
+        return Ok(());
+    }
+    if key.public_key.is_empty() {
+        let name = &key.key;
+        let hint = format!("make it known with `hsmd key init {name} --chain ID --height H`");
+        return Err(format!("key {name} has no pinned public key: {hint}").into());
+    }
+    match show.format {
+        Format::Json => {}
+        Format::Cosmos => println!("{}", show::cosmos(key)),
+        Format::Cometbft => println!("{:#}", show::cometbft(key)),
+        Format::Pem => print!("{}", public_key(key)?.spki_pem()),
+        Format::Text => {
+            println!("key         {}", key.key);
+            println!("algorithm   {}", show::algorithm(key.algorithm));
+            println!("public key  {}", hex::encode(&key.public_key));
+            println!("devices     {}", key.devices.join(", "));
+            for chain in &key.chains {
+                println!("chain       {}", show::chain_line(chain));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn public_key(key: &wire::KeyState) -> Result<PublicKey, Error> {
+    let algorithm = match key.algorithm() {
+        wire::KeyAlgorithm::Secp256k1 => Algorithm::Secp256k1,
+        _ => Algorithm::Ed25519,
+    };
+    Ok(PublicKey::from_parts(algorithm, &key.public_key)?)
+}

@@ -1,0 +1,81 @@
+//! `hsmd run`.
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Configured, Error};
+use crate::config::{Config, LogFormat};
+use crate::daemon::{self, Daemon, Started};
+use crate::hardening;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    configured: Configured,
+    /// Run as root. hsmd needs no privilege: give it a user of its own.
+    #[arg(long)]
+    allow_root: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
+    hardening::refuse_root(arguments.allow_root)?;
+    serve(&arguments.configured.load()?, |_| {})
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) fn serve(config: &Config, started: impl FnOnce(Started)) -> Result<(), Error> {
+    start_log(config);
+    hardening::harden()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let workers = daemon::start_devices(config)?;
+        let daemon = Daemon::open(config, workers).await?;
+        let addresses = daemon.started();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tracing::info!(address = %addresses.address, "hsmd serves");
+        notify(&[sd_notify::NotifyState::Ready]);
+        let watchdog = tokio::spawn(feed_watchdog());
+        started(addresses);
+        let served = daemon
+            .serve(async {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                tracing::info!("stopping: open requests may finish");
+                notify(&[sd_notify::NotifyState::Stopping]);
+            })
+            .await;
+        watchdog.abort();
+        Ok(served?)
+    })
+}
+
+fn start_log(config: &Config) {
+    let log = tracing_subscriber::fmt()
+        .with_max_level(config.log.level)
+        .with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => log.with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+/// Tells systemd, where it listens, that the runtime still schedules tasks.
+async fn feed_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    let mut half = tokio::time::interval(limit / 2);
+    loop {
+        half.tick().await;
+        notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd was not told");
+    }
+}

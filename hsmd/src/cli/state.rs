@@ -1,0 +1,83 @@
+//! `hsmd state init|show`.
+
+use std::time::SystemTime;
+
+use clap::Subcommand;
+use hsm_journal::Journal;
+use hsm_proto::v1 as wire;
+use hsm_proto::v1::entry::Event;
+use serde_json::json;
+
+use super::{Configured, Error, Printed, admin, block_on, show};
+use crate::config::Config;
+use crate::guard::State;
+use crate::guard::entry;
+use crate::{daemon, hardening};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Create the journal of a new deployment. Refused where there is one.
+    Init(Init),
+    /// Print every key's mark on every chain, as the running daemon holds it.
+    Show(Printed),
+}
+
+#[derive(clap::Args)]
+pub(super) struct Init {
+    #[command(flatten)]
+    configured: Configured,
+    /// Run as root. The files then belong to root.
+    #[arg(long)]
+    allow_root: bool,
+}
+
+pub(super) fn run(command: &Command) -> Result<(), Error> {
+    match command {
+        Command::Init(init) => {
+            hardening::refuse_root(init.allow_root)?;
+            let config = init.configured.load_to_look()?;
+            create(&config)?;
+            println!("created the journal of a new deployment in {}", config.state_dir.display());
+            println!("next: hsmd key init NAME --chain ID --height H");
+            Ok(())
+        }
+        Command::Show(printed) => show(printed),
+    }
+}
+
+/// Creates the journal. Its first entry gives the deployment its id.
+pub(super) fn create(config: &Config) -> Result<(), Error> {
+    let mut deployment_id = vec![0; 16];
+    getrandom::fill(&mut deployment_id)?;
+    let first = entry::encode(
+        SystemTime::now(),
+        Event::StateCreated(wire::StateCreated { deployment_id }),
+    );
+    let options = daemon::journal_options(config);
+    Journal::create::<State>(&config.state_dir, &options, State::default(), first)?;
+    Ok(())
+}
+
+fn show(printed: &Printed) -> Result<(), Error> {
+    let config = printed.configured.load_to_look()?;
+    let keys = block_on(async {
+        let mut client = admin::connect(&config.admin_socket).await?;
+        let answer = client.list_key_states(wire::ListKeyStatesRequest {}).await;
+        Ok(answer.map_err(|status| admin::sentence(&status))?.into_inner().keys)
+    })?;
+    if printed.json {
+        let keys: Vec<_> = keys.iter().map(show::key_json).collect();
+        println!("{:#}", json!({ "keys": keys }));
+        return Ok(());
+    }
+    for key in keys {
+        println!("{}", key.key);
+        if key.chains.is_empty() {
+            println!("  not made known: `hsmd key init {} --chain ID --height H`", key.key);
+        }
+        for chain in &key.chains {
+            println!("  {}", show::chain_line(chain));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! `hsmd status`.
+
+use hsm_proto::v1 as wire;
+use serde_json::json;
+
+use super::{Error, Printed, admin, block_on, show};
+
+pub(super) fn run(printed: &Printed) -> Result<(), Error> {
+    let config = printed.configured.load_to_look()?;
+    let status = block_on(async {
+        let mut client = admin::connect(&config.admin_socket).await?;
+        let answer = client.get_status(wire::GetStatusRequest {}).await;
+        Ok(answer.map_err(|status| admin::sentence(&status))?.into_inner())
+    })?;
+    if printed.json {
+        println!("{:#}", as_json(&status));
+    } else {
+        print_text(&status);
+    }
+    Ok(())
+}
+
+fn as_json(status: &wire::GetStatusResponse) -> serde_json::Value {
+    let journal = status.journal.clone().unwrap_or_default();
+    json!({
+        "version": status.version,
+        "started": show::moment(status.started.as_ref()),
+        "address": status.address,
+        "mock": status.mock,
+        "policy": { "path": status.policy_path, "sha256": hex::encode(&status.policy_digest) },
+        "journal": {
+            "directory": journal.directory,
+            "durable_entries": journal.durable_entries,
+            "root": hex::encode(&journal.root),
+            "segment": journal.segment,
+            "fault": journal.fault,
+        },
+        "devices": status.devices.iter().map(|device| json!({
+            "name": device.name,
+            "backend": device.backend,
+            "state": device.state,
+            "serial": device.serial,
+            "firmware": device.firmware,
+            "fault": device.fault,
+        })).collect::<Vec<_>>(),
+        "anchor": status.anchor,
+        "certificate_expires": show::moment(status.certificate_expires.as_ref()),
+    })
+}
+
+fn print_text(status: &wire::GetStatusResponse) {
+    let journal = status.journal.clone().unwrap_or_default();
+    if status.mock {
+        println!("MOCK HSM: the keys are protected by nothing");
+    }
+    println!("hsmd         {} since {}", status.version, show::moment(status.started.as_ref()));
+    println!("listens      {}", status.address);
+    println!("certificate  until {}", show::moment(status.certificate_expires.as_ref()));
+    println!("policy       {} sha256 {}", status.policy_path, hex::encode(&status.policy_digest));
+    println!(
+        "journal      {} entries durable, segment {}, in {}",
+        journal.durable_entries, journal.segment, journal.directory
+    );
+    println!("             root {}", hex::encode(&journal.root));
+    if !journal.fault.is_empty() {
+        println!("             NOT SIGNING: {}", journal.fault);
+    }
+    match status.anchor.as_str() {
+        "none" => println!(
+            "anchor       none: a restored disk image or backup of the journal signs again what was \
+             signed since"
+        ),
+        anchor => println!("anchor       {anchor}"),
+    }
+    for device in &status.devices {
+        let (name, backend, state) = (&device.name, &device.backend, &device.state);
+        println!("device       {name} ({backend}) {state} {} {}", device.serial, device.firmware);
+        if !device.fault.is_empty() {
+            println!("             last fault: {}", device.fault);
+        }
+    }
+}

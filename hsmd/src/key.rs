@@ -1,0 +1,136 @@
+//! Making keys known, and showing what is known of them.
+
+use std::time::{Duration, SystemTime};
+
+use hsm_policy::cometbft::ChainId;
+use hsm_proto::v1 as wire;
+use tokio::time::Instant;
+
+use crate::guard::entry::{
+    algorithm_to_wire, position_to_wire,
+};
+use crate::guard::{self, ChainMark, Guard, State};
+use crate::keyring::{self, Key, Keyring};
+
+/// How long a device may take to show a public key.
+const DEVICE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why a key was not made known.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration has no such key.
+    #[error("the configuration has no [[key]] named {name:?}: it has {known}")]
+    UnknownKey {
+        /// The name asked for.
+        name: String,
+        /// The names it has.
+        known: String,
+    },
+    /// The chain id is malformed.
+    #[error(transparent)]
+    InvalidChain(hsm_policy::cometbft::Error),
+    /// The height is below 0.
+    #[error("--height {0}: the height at or below which nothing is signed is at least 0")]
+    NegativeHeight(i64),
+    /// The device does not show the key.
+    #[error(transparent)]
+    Device(#[from] keyring::Error),
+    /// The guard or the journal refuses.
+    #[error(transparent)]
+    Guard(#[from] guard::Error),
+}
+
+/// Reads the key's public key from every device that is to hold it, pins it, and makes the key known for
+/// one chain. Durable on return.
+///
+/// # Errors
+///
+/// See [`Error`]; nothing is changed then, save that after [`guard::Error::Journal`] the key may be known.
+pub async fn init(
+    keyring: &Keyring,
+    guard: &Guard,
+    request: &wire::InitKeyRequest,
+) -> Result<(), Error> {
+    let key = keyring.get(&request.key).ok_or_else(|| Error::UnknownKey {
+        name: request.key.clone(),
+        known: some_names(keyring),
+    })?;
+    let chain = ChainId::new(&request.chain_id).map_err(Error::InvalidChain)?;
+    if request.height < 0 {
+        return Err(Error::NegativeHeight(request.height));
+    }
+    let public_key = key.read_public_key(Instant::now() + DEVICE_PATIENCE).await?;
+    guard
+        .pin(
+            key.name(),
+            &public_key,
+            &chain,
+            request.height,
+            key.device_names(),
+            SystemTime::now(),
+        )
+        .await?;
+    Ok(())
+}
+
+/// Raises the height at or below which the key signs nothing on a chain. Durable on return.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub async fn advance(guard: &Guard, request: &wire::AdvanceKeyRequest) -> Result<(), Error> {
+    let chain = ChainId::new(&request.chain_id).map_err(Error::InvalidChain)?;
+    guard
+        .advance(&request.key, &chain, request.height, SystemTime::now())
+        .await?;
+    Ok(())
+}
+
+/// The states of all keys of the configuration, by name.
+#[must_use]
+pub fn all_states(keyring: &Keyring, state: &State) -> Vec<wire::KeyState> {
+    let mut keys: Vec<_> = keyring.iter().map(|key| key_state(key, state)).collect();
+    keys.sort_by(|a, b| a.key.cmp(&b.key));
+    keys
+}
+
+/// What the configuration and the journal say of one key.
+#[must_use]
+pub fn key_state(key: &Key, state: &State) -> wire::KeyState {
+    let pinned = state.pinned(key.name());
+    let chains = pinned
+        .as_ref()
+        .and_then(|public_key| state.key(public_key))
+        .map(|known| known.chains.iter().map(chain_state).collect());
+    wire::KeyState {
+        key: key.name().to_owned(),
+        devices: key.device_names(),
+        algorithm: algorithm_to_wire(key.locator().algorithm).into(),
+        public_key: pinned.map_or_else(Vec::new, |public_key| public_key.as_bytes().to_vec()),
+        chains: chains.unwrap_or_default(),
+    }
+}
+
+fn chain_state((chain, known): (&ChainId, &ChainMark)) -> wire::ChainState {
+    let last = known.mark.last.as_ref();
+    wire::ChainState {
+        chain_id: chain.to_string(),
+        initial_height: known.mark.initial_height,
+        last: last.map(|last| position_to_wire(last.position)),
+        sign_bytes: last.map_or_else(Vec::new, |last| last.sign_bytes.clone()),
+        reserved: known.made.as_ref().map(|made| made.time),
+    }
+}
+
+fn some_names(keyring: &Keyring) -> String {
+    let mut names: Vec<&str> = keyring.iter().map(Key::name).collect();
+    names.sort_unstable();
+    let more = names.len().saturating_sub(10);
+    names.truncate(10);
+    let listed = names.join(", ");
+    match (listed.is_empty(), more) {
+        (true, _) => "none".to_owned(),
+        (false, 0) => listed,
+        (false, more) => format!("{listed} and {more} more"),
+    }
+}

@@ -1,0 +1,255 @@
+//! The keys of the configuration and the devices that hold them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hsm_device::{KeyLocator, PublicKey, Signature, Worker};
+use tokio::time::Instant;
+
+/// All keys of the configuration, by name.
+#[derive(Default)]
+pub struct Keyring {
+    keys: HashMap<String, Key>,
+    devices: Vec<Worker>,
+}
+
+/// One key and where it lives.
+pub struct Key {
+    name: String,
+    locator: Arc<KeyLocator>,
+    devices: Vec<Worker>,
+    /// Whether a device has shown the pinned public key since the start.
+    confirmed: AtomicBool,
+}
+
+/// Why no device made a signature that may leave.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No device answered as it should.
+    #[error("device {device}: {error}")]
+    Device {
+        /// The device's name.
+        device: String,
+        /// What it said.
+        error: hsm_device::Error,
+    },
+    /// A device shows another public key than the pinned one.
+    #[error(
+        "device {device} shows public key {shown} for key {key}, and {pinned} is pinned: \
+         the device or its key was replaced"
+    )]
+    Mismatch {
+        /// The key's name.
+        key: String,
+        /// The device's name.
+        device: String,
+        /// What `hsmd key init` pinned.
+        pinned: PublicKey,
+        /// What the device shows.
+        shown: PublicKey,
+    },
+    /// A signature does not verify, though the device shows the right public key. It goes nowhere: a
+    /// faulty Ed25519 signature can give the private key away.
+    #[error(
+        "device {device} made a signature for key {key} that does not verify: take the device out \
+         of service"
+    )]
+    BadSignature {
+        /// The key's name.
+        key: String,
+        /// The device's name.
+        device: String,
+    },
+}
+
+impl Keyring {
+    /// A keyring over running device workers.
+    #[must_use]
+    pub fn new(devices: Vec<Worker>) -> Self {
+        Self {
+            keys: HashMap::new(),
+            devices,
+        }
+    }
+
+    /// Adds a key that lives in the named devices; names that no worker has are passed over.
+    pub fn add(&mut self, name: &str, locator: KeyLocator, devices: &[String]) {
+        let holders = devices
+            .iter()
+            .filter_map(|name| self.devices.iter().find(|worker| worker.name() == name))
+            .cloned()
+            .collect();
+        let key = Key {
+            name: name.to_owned(),
+            locator: Arc::new(locator),
+            devices: holders,
+            confirmed: AtomicBool::new(false),
+        };
+        self.keys.insert(name.to_owned(), key);
+    }
+
+    /// The key of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Key> {
+        self.keys.get(name)
+    }
+
+    /// All keys, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.keys.values()
+    }
+
+    /// The workers of all devices.
+    #[must_use]
+    pub fn devices(&self) -> &[Worker] {
+        &self.devices
+    }
+}
+
+impl Key {
+    /// The key's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How devices find it.
+    #[must_use]
+    pub fn locator(&self) -> &KeyLocator {
+        &self.locator
+    }
+
+    /// The names of the devices that hold it.
+    #[must_use]
+    pub fn device_names(&self) -> Vec<String> {
+        let names = self.devices.iter().map(|device| device.name().to_owned());
+        names.collect()
+    }
+
+    /// The longest message, in bytes, that every device holding the key can sign; `None` without a limit.
+    #[must_use]
+    pub fn message_limit(&self) -> Option<usize> {
+        self.devices
+            .iter()
+            .filter_map(|device| device.message_limit(self.locator.algorithm))
+            .min()
+    }
+
+    /// Reads the public key from every device that is to hold it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] where one of them does not answer or has no such key, [`Error::Mismatch`] where
+    /// they show different ones.
+    pub async fn read_public_key(&self, deadline: Instant) -> Result<PublicKey, Error> {
+        let mut first = None;
+        for device in &self.devices {
+            let shown = self.shown_by(device, deadline).await?;
+            match first {
+                None => first = Some(shown),
+                Some(pinned) if pinned == shown => {}
+                Some(pinned) => return Err(self.mismatch(device, pinned, shown)),
+            }
+        }
+        first.ok_or_else(|| Error::Device {
+            device: "(none)".to_owned(),
+            error: hsm_device::Error::Unreachable(format!("no device holds key {}", self.name)),
+        })
+    }
+
+    /// Makes sure, once after each start, that a device shows the pinned public key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mismatch`] where it shows another one, [`Error::Device`] where none answers.
+    pub async fn confirm(&self, pinned: &PublicKey, deadline: Instant) -> Result<(), Error> {
+        if self.confirmed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut failure = None;
+        for device in &self.devices {
+            match self.shown_by(device, deadline).await {
+                Ok(shown) if shown == *pinned => {
+                    self.confirmed.store(true, Ordering::Release);
+                    return Ok(());
+                }
+                Ok(shown) => return Err(self.mismatch(device, *pinned, shown)),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Signs on the first device that can, and verifies the signature against the pinned public key.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]. A device that fails in a way that another one may not is passed over.
+    pub async fn sign(
+        &self,
+        pinned: &PublicKey,
+        message: &[u8],
+        deadline: Instant,
+    ) -> Result<Signature, Error> {
+        let mut failure = None;
+        for device in self.by_readiness() {
+            let signed = device.sign(self.locator.clone(), message.into(), deadline).await;
+            match signed {
+                Ok(signature) if pinned.verify(message, &signature).is_ok() => {
+                    return Ok(signature);
+                }
+                Ok(_) => return Err(self.explain_bad_signature(device, pinned, deadline).await),
+                Err(error) => {
+                    let device = device.name().to_owned();
+                    tracing::warn!(device, key = self.name, %error, "a device did not sign");
+                    failure = Some(Error::Device { device, error });
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::Device {
+            device: "(none)".to_owned(),
+            error: hsm_device::Error::Unreachable(format!("no device holds key {}", self.name)),
+        }))
+    }
+
+    /// Ready devices first, otherwise as configured.
+    fn by_readiness(&self) -> impl Iterator<Item = &Worker> {
+        let ready = self.devices.iter().filter(|device| device.is_ready());
+        let others = self.devices.iter().filter(|device| !device.is_ready());
+        ready.chain(others)
+    }
+
+    async fn explain_bad_signature(
+        &self,
+        device: &Worker,
+        pinned: &PublicKey,
+        deadline: Instant,
+    ) -> Error {
+        self.confirmed.store(false, Ordering::Release);
+        match self.shown_by(device, deadline).await {
+            Ok(shown) if shown != *pinned => self.mismatch(device, *pinned, shown),
+            _ => Error::BadSignature {
+                key: self.name.clone(),
+                device: device.name().to_owned(),
+            },
+        }
+    }
+
+    async fn shown_by(&self, device: &Worker, deadline: Instant) -> Result<PublicKey, Error> {
+        let shown = device.public_key(self.locator.clone(), deadline).await;
+        shown.map_err(|error| Error::Device {
+            device: device.name().to_owned(),
+            error,
+        })
+    }
+
+    fn mismatch(&self, device: &Worker, pinned: PublicKey, shown: PublicKey) -> Error {
+        Error::Mismatch {
+            key: self.name.clone(),
+            device: device.name().to_owned(),
+            pinned,
+            shown,
+        }
+    }
+}

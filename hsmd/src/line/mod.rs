@@ -1,0 +1,345 @@
+//! The life of a sign request: identity, request, permit, reserve, device, reply.
+//!
+//! Each stage takes the proof that the one before it made, and no stage's proof can be made elsewhere.
+//! Refusals leave through one place, which journals them, counts them and tells the caller.
+
+mod permit;
+mod refusal;
+mod request;
+mod reserve;
+mod sign;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use hsm_policy::grants::Policy;
+use hsm_policy::identity::{Caller, Role};
+use hsm_proto::v1 as wire;
+use hsm_proto::v1::Reason;
+use hsm_proto::v1::entry::Event;
+
+pub use permit::Permitted;
+pub use refusal::Refusal;
+pub use request::{Request, Wire};
+pub use reserve::Reserved;
+pub use sign::Signed;
+
+use crate::guard::{Guard, Refusals};
+use crate::keyring::Keyring;
+use crate::metrics::{Metrics, Stage};
+use crate::transport::Peer;
+
+/// All that a request meets on its way.
+pub struct Line {
+    policy: Policy,
+    keyring: Keyring,
+    guard: Guard,
+    refusals: Refusals,
+    metrics: Metrics,
+    deadline: Duration,
+}
+
+impl Line {
+    /// A line whose requests are answered within `deadline`.
+    #[must_use]
+    pub fn new(
+        policy: Policy,
+        keyring: Keyring,
+        guard: Guard,
+        metrics: Metrics,
+        deadline: Duration,
+    ) -> Self {
+        Self {
+            policy,
+            keyring,
+            guard,
+            refusals: Refusals::default(),
+            metrics,
+            deadline,
+        }
+    }
+
+    /// Signs, or says why not.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, after it was journaled and counted.
+    pub async fn sign(&self, peer: &Peer, sent: Wire) -> Result<Signed, Refusal> {
+        let attempt = Attempt::of(peer, &sent);
+        let deadline = tokio::time::Instant::now() + self.deadline;
+        let outcome = tokio::time::timeout_at(deadline, self.walk(peer, sent, deadline)).await;
+        match outcome.unwrap_or_else(|_| Err(self.too_late())) {
+            Ok(signed) => {
+                self.metrics
+                    .signed(&attempt.chain_id, attempt.kind, &attempt.key, attempt.height());
+                Ok(signed)
+            }
+            Err(refusal) => Err(self.refuse(attempt, refusal)),
+        }
+    }
+
+    async fn walk(
+        &self,
+        peer: &Peer,
+        sent: Wire,
+        deadline: tokio::time::Instant,
+    ) -> Result<Signed, Refusal> {
+        let now = SystemTime::now();
+        let mut watch = Stopwatch::start(&self.metrics);
+        let caller = identify(peer, Role::Sentry, now)?;
+        watch.end(Stage::Identity);
+        let request = Request::new(caller, sent)?;
+        watch.end(Stage::Request);
+        let permitted = permit::permit(self.rules(), request, now)?;
+        watch.end(Stage::Permit);
+        let reserved = reserve::reserve(&self.guard, permitted, now, deadline).await?;
+        watch.end(Stage::Reserve);
+        let signed = sign::sign(reserved, deadline).await?;
+        watch.end(Stage::Device);
+        let signed = self.reply(signed);
+        watch.end(Stage::Reply);
+        Ok(signed)
+    }
+
+    fn rules(&self) -> permit::Rules<'_> {
+        permit::Rules {
+            policy: &self.policy,
+            keyring: &self.keyring,
+            guard: &self.guard,
+        }
+    }
+
+    /// Hands the outcome to the journal without waiting for the disk.
+    fn reply(&self, signed: sign::Fresh<'_>) -> Signed {
+        if let Err(error) = signed.record(&self.guard, SystemTime::now()) {
+            tracing::error!(%error, "a signature left whose outcome the journal does not hold");
+        }
+        signed.into_answer()
+    }
+
+    /// The keys that the caller may use, and for what.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, after it was journaled and counted.
+    pub fn list_keys(&self, peer: &Peer) -> Result<Vec<wire::KeyGrant>, Refusal> {
+        self.granted(peer)
+            .map_err(|refusal| self.refuse(Attempt::to_look(peer, ""), refusal))
+    }
+
+    fn granted(&self, peer: &Peer) -> Result<Vec<wire::KeyGrant>, Refusal> {
+        let caller = identify(peer, Role::Sentry, SystemTime::now())?;
+        let mut keys = Vec::new();
+        for grant in self.policy.grants_of(&caller) {
+            if let Some(public_key) = self.guard.pinned(grant.key().as_str())? {
+                keys.push(wire::KeyGrant {
+                    key: grant.key().to_string(),
+                    chain_id: grant.chain_id().to_string(),
+                    algorithm: crate::guard::entry::algorithm_to_wire(public_key.algorithm())
+                        .into(),
+                    public_key: public_key.as_bytes().to_vec(),
+                    kinds: grant.kinds().map(|kind| kind.to_string()).collect(),
+                });
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The pinned public key of a key that the caller may use.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, after it was journaled and counted.
+    pub fn public_key(
+        &self,
+        peer: &Peer,
+        key: &str,
+    ) -> Result<wire::GetPublicKeyResponse, Refusal> {
+        self.granted_public_key(peer, key)
+            .map_err(|refusal| self.refuse(Attempt::to_look(peer, key), refusal))
+    }
+
+    fn granted_public_key(
+        &self,
+        peer: &Peer,
+        key: &str,
+    ) -> Result<wire::GetPublicKeyResponse, Refusal> {
+        let caller = identify(peer, Role::Sentry, SystemTime::now())?;
+        let grant = self
+            .policy
+            .grants_of(&caller)
+            .find(|grant| grant.key().as_str() == key)
+            .ok_or_else(|| {
+                let message = format!("the policy grants {caller} no key named {key:?}");
+                Refusal::new(Reason::KeyNotGranted, message)
+            })?;
+        let public_key = self.guard.pinned(key)?.ok_or_else(|| {
+            crate::guard::Error::NotInitialised {
+                key: key.to_owned(),
+                chain: grant.chain_id().to_string(),
+            }
+        })?;
+        Ok(wire::GetPublicKeyResponse {
+            algorithm: crate::guard::entry::algorithm_to_wire(public_key.algorithm()).into(),
+            public_key: public_key.as_bytes().to_vec(),
+            spki_der: public_key.spki_der(),
+            spki_pem: public_key.spki_pem(),
+        })
+    }
+
+    /// The one way out for a refusal: journaled, counted, logged.
+    fn refuse(&self, attempt: Attempt, refusal: Refusal) -> Refusal {
+        let known_chain = self.policy.names_chain(&attempt.chain_id);
+        let chain = if known_chain { attempt.chain_id.as_str() } else { "" };
+        self.metrics.refused(chain, attempt.kind, refusal.reason);
+        tracing::warn!(
+            caller = attempt.caller,
+            key = attempt.key,
+            chain = attempt.chain_id,
+            kind = attempt.kind,
+            height = attempt.height(),
+            reason = refusal.reason.name(),
+            "refused: {}",
+            refusal.message
+        );
+        let refused = wire::Refused {
+            caller: attempt.caller,
+            reason: refusal.reason.name().to_owned(),
+            message: refusal.message.clone(),
+            key: attempt.key,
+            chain_id: attempt.chain_id,
+            position: attempt.position,
+            sign_bytes: refusal.sign_bytes.clone(),
+            count: 1,
+        };
+        if let Some(first) = self.refusals.take(refused, Instant::now()) {
+            self.record_refusal(first);
+        }
+        refusal
+    }
+
+    /// Writes the counts of refusals whose window has ended; with `all`, of every window.
+    pub fn record_repeated_refusals(&self, all: bool) {
+        for refused in self.refusals.due(Instant::now(), all) {
+            self.record_refusal(refused);
+        }
+    }
+
+    fn record_refusal(&self, refused: wire::Refused) {
+        if let Err(error) = self.guard.record(Event::Refused(refused), SystemTime::now()) {
+            tracing::error!(%error, "a refusal is missing from the journal");
+        }
+    }
+
+    fn too_late(&self) -> Refusal {
+        Refusal::new(
+            Reason::DeadlineExceeded,
+            format!(
+                "no answer within {} ms; what was reserved stays reserved, and the same request \
+                 may be sent again",
+                self.deadline.as_millis()
+            ),
+        )
+    }
+
+    /// The guard.
+    #[must_use]
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// The keys and devices.
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The guard, for closing its journal, once nothing else uses the line.
+    #[must_use]
+    pub fn into_guard(self) -> Guard {
+        self.guard
+    }
+}
+
+/// The first stage: the caller is the certificate's one URI SAN, its role may make this call, and the
+/// certificate is valid at this moment.
+fn identify(peer: &Peer, role: Role, now: SystemTime) -> Result<Caller, Refusal> {
+    let caller = peer.caller_at(now)?;
+    if caller.role() != role {
+        return Err(Refusal::new(
+            Reason::WrongRole,
+            format!("{caller} has role {}: this call is for role {role}", caller.role()),
+        ));
+    }
+    Ok(caller.clone())
+}
+
+/// Names that a caller sends are kept in refusals up to this many bytes.
+const KEPT_NAME_BYTES: usize = 64;
+
+/// What a refusal says of the request, as sent.
+struct Attempt {
+    caller: String,
+    key: String,
+    chain_id: String,
+    kind: &'static str,
+    position: Option<wire::Position>,
+}
+
+impl Attempt {
+    fn of(peer: &Peer, sent: &Wire) -> Self {
+        Self {
+            caller: peer.caller_name(),
+            key: kept(sent.key()),
+            chain_id: kept(sent.chain_id()),
+            kind: sent.kind(),
+            position: Some(sent.position()),
+        }
+    }
+
+    fn to_look(peer: &Peer, key: &str) -> Self {
+        Self {
+            caller: peer.caller_name(),
+            key: kept(key),
+            chain_id: String::new(),
+            kind: "public_key",
+            position: None,
+        }
+    }
+
+    fn height(&self) -> i64 {
+        self.position.map_or(0, |position| position.height)
+    }
+}
+
+fn kept(name: &str) -> String {
+    let mut end = name.len().min(KEPT_NAME_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.get(..end).unwrap_or_default().to_owned()
+}
+
+/// Measures the stages one after the other.
+struct Stopwatch<'a> {
+    metrics: &'a Metrics,
+    since: Instant,
+}
+
+impl<'a> Stopwatch<'a> {
+    fn start(metrics: &'a Metrics) -> Self {
+        let since = Instant::now();
+        Self { metrics, since }
+    }
+
+    fn end(&mut self, stage: Stage) {
+        let now = Instant::now();
+        self.metrics.stage(stage, now.duration_since(self.since));
+        self.since = now;
+    }
+}

@@ -1,0 +1,178 @@
+//! A refusal: why a request got no signature, for the caller, the journal and the metrics.
+
+use hsm_policy::conflict::Conflict;
+use hsm_policy::grants::Denial;
+use hsm_proto::ERROR_DOMAIN;
+use hsm_proto::v1::Reason;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::guard;
+use crate::transport::IdentityError;
+
+/// Why a request got no signature.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The machine-readable reason.
+    pub reason: Reason,
+    /// A sentence for the caller.
+    pub message: String,
+    /// Values at fault, by name.
+    pub metadata: Vec<(&'static str, String)>,
+    /// The sign bytes asked for, where the request got as far as having some.
+    pub sign_bytes: Vec<u8>,
+}
+
+impl Refusal {
+    /// A refusal with a sentence for the caller.
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            metadata: Vec::new(),
+            sign_bytes: Vec::new(),
+        }
+    }
+
+    /// The same with a value at fault.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((name, value.to_string()));
+        self
+    }
+
+    /// The gRPC status that the caller gets.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let metadata = self
+            .metadata
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let details = ErrorDetails::with_error_info(
+            self.reason.name(),
+            ERROR_DOMAIN,
+            metadata.collect::<std::collections::HashMap<_, _>>(),
+        );
+        Status::with_error_details(code(self.reason), self.message.clone(), details)
+    }
+}
+
+/// Whose fault a reason is, as a gRPC code: `hsm/v1/reason.proto` says which and why.
+fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::CallerUnrecognised
+        | Reason::CertificateExpired
+        | Reason::CertificateNotYetValid => Code::Unauthenticated,
+        Reason::WrongRole
+        | Reason::KeyNotGranted
+        | Reason::ChainNotGranted
+        | Reason::KindNotGranted
+        | Reason::HeightJump
+        | Reason::RoundLimit
+        | Reason::ClockSkew => Code::PermissionDenied,
+        Reason::InvalidField | Reason::ExtensionNotAllowed | Reason::MessageTooLong => {
+            Code::InvalidArgument
+        }
+        Reason::DoubleSign
+        | Reason::Regression
+        | Reason::KeyNotInitialised
+        | Reason::PublicKeyMismatch => Code::FailedPrecondition,
+        Reason::JournalUnavailable | Reason::DeviceUnavailable | Reason::ShuttingDown => {
+            Code::Unavailable
+        }
+        Reason::JournalOverloaded | Reason::DeviceOverloaded => Code::ResourceExhausted,
+        Reason::DeadlineExceeded => Code::DeadlineExceeded,
+        Reason::DeviceFault | Reason::Internal | Reason::Unspecified => Code::Internal,
+    }
+}
+
+impl From<IdentityError> for Refusal {
+    fn from(error: IdentityError) -> Self {
+        let reason = match &error {
+            IdentityError::Unrecognised { .. } => Reason::CallerUnrecognised,
+            IdentityError::Expired { .. } => Reason::CertificateExpired,
+            IdentityError::NotYetValid { .. } => Reason::CertificateNotYetValid,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+impl From<hsm_policy::cometbft::Error> for Refusal {
+    fn from(error: hsm_policy::cometbft::Error) -> Self {
+        use hsm_policy::cometbft::Error;
+        match &error {
+            Error::Field { field, value, .. } => {
+                let (field, value) = (*field, value.clone());
+                Self::new(Reason::InvalidField, error.to_string())
+                    .with("field", field)
+                    .with("value", value)
+            }
+            Error::ExtensionNotAllowed { .. } => {
+                Self::new(Reason::ExtensionNotAllowed, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        let reason = match &denial {
+            Denial::KeyNotGranted { .. } => Reason::KeyNotGranted,
+            Denial::ChainNotGranted { .. } => Reason::ChainNotGranted,
+            Denial::KindNotGranted { .. } => Reason::KindNotGranted,
+            Denial::RoundLimit { .. } => Reason::RoundLimit,
+            Denial::ClockSkew { .. } => Reason::ClockSkew,
+        };
+        Self::new(reason, denial.to_string())
+    }
+}
+
+impl From<guard::Error> for Refusal {
+    fn from(error: guard::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            guard::Error::NotInitialised { .. } => Self::new(Reason::KeyNotInitialised, message),
+            guard::Error::Conflict {
+                conflict,
+                sign_bytes,
+            } => {
+                let reason = match conflict {
+                    Conflict::DoubleSign { .. } => Reason::DoubleSign,
+                    Conflict::Regression { .. } | Conflict::AtOrBelowInitial { .. } => {
+                        Reason::Regression
+                    }
+                    Conflict::HeightJump { .. } => Reason::HeightJump,
+                };
+                Self {
+                    sign_bytes,
+                    ..Self::new(reason, message)
+                }
+            }
+            guard::Error::Journal(error) => error.into(),
+            guard::Error::AlreadyKnown(_)
+            | guard::Error::NotAbove { .. }
+            | guard::Error::Internal(_) => {
+                tracing::error!(error = message, "the guard failed");
+                Self::new(Reason::Internal, "a fault of hsmd; its log has the details")
+            }
+        }
+    }
+}
+
+impl From<hsm_journal::Error> for Refusal {
+    fn from(error: hsm_journal::Error) -> Self {
+        tracing::error!(%error, "the journal took no entry");
+        if matches!(error, hsm_journal::Error::Overloaded { .. }) {
+            return Self::new(
+                Reason::JournalOverloaded,
+                "too many entries wait for hsmd's disk; send the request again",
+            );
+        }
+        Self::new(
+            Reason::JournalUnavailable,
+            "hsmd cannot write its journal, so it does not sign; it goes on by itself when it can: \
+             see `hsmd status` and send the request again",
+        )
+    }
+}

@@ -1,0 +1,49 @@
+//! The fourth stage: a durable entry that forbids every conflicting message.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use super::permit::Permitted;
+use super::refusal::Refusal;
+use crate::guard::{Ask, Guard, Reservation};
+
+/// Proof that the position is bound to this message, durably.
+pub struct Reserved<'a> {
+    pub(super) permitted: Permitted<'a>,
+    pub(super) reservation: Reservation,
+}
+
+/// Reserves, after the key's device has shown once that it holds the pinned public key.
+///
+/// # Errors
+///
+/// A refusal by the guard, or the journal's or the device's present state.
+pub(super) async fn reserve<'a>(
+    guard: &Guard,
+    permitted: Permitted<'a>,
+    now: SystemTime,
+    deadline: Instant,
+) -> Result<Reserved<'a>, Refusal> {
+    permitted
+        .key
+        .confirm(&permitted.public_key, deadline)
+        .await?;
+    let reservation = guard.reserve(permitted.ask(), now).await?;
+    Ok(Reserved {
+        permitted,
+        reservation,
+    })
+}
+
+impl Permitted<'_> {
+    pub(super) fn ask(&self) -> Ask<'_> {
+        Ask {
+            caller: &self.request.caller,
+            key: self.key.name(),
+            public_key: &self.public_key,
+            message: &self.request.message,
+            max_height_jump: self.permit.max_height_jump(),
+        }
+    }
+}

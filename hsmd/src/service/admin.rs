@@ -1,0 +1,155 @@
+//! The gRPC service `hsm.v1.Admin`, on the administration socket.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hsm_device::Worker;
+use hsm_proto::v1 as wire;
+use hsm_proto::v1::admin_server::Admin;
+use tonic::{Request, Response, Status};
+
+use crate::guard::entry::wall_clock;
+use crate::guard::{self, State};
+use crate::key::{self, key_state};
+use crate::line::Line;
+use crate::transport::Certificates;
+
+/// What `GetStatus` reports besides what the line knows.
+pub struct About {
+    /// When the daemon started.
+    pub started: SystemTime,
+    /// Whether any device is the mock.
+    pub mock: bool,
+    /// The policy document's path.
+    pub policy_path: String,
+    /// SHA-256 of the policy document, 32 bytes.
+    pub policy_digest: Vec<u8>,
+    /// The journal's directory.
+    pub journal_directory: String,
+    /// The rollback anchor's kind.
+    pub anchor: String,
+    /// The address that sentries connect to.
+    pub address: std::net::SocketAddr,
+}
+
+/// The service that `hsmd status`, `hsmd key` and `hsmd state` call.
+pub struct AdminService {
+    line: Arc<Line>,
+    certificates: Certificates,
+    about: About,
+}
+
+impl AdminService {
+    /// A service over the running daemon's parts.
+    #[must_use]
+    pub fn new(line: Arc<Line>, certificates: Certificates, about: About) -> Self {
+        Self {
+            line,
+            certificates,
+            about,
+        }
+    }
+
+    fn journal_status(&self) -> wire::JournalStatus {
+        let journal = self.line.guard().journal().status();
+        wire::JournalStatus {
+            directory: self.about.journal_directory.clone(),
+            durable_entries: journal.durable_entries,
+            root: journal.root.to_vec(),
+            segment: journal.segment,
+            fault: journal.fault.unwrap_or_default(),
+        }
+    }
+
+    fn state_of(&self, name: &str) -> Result<Option<wire::KeyState>, Status> {
+        let key = self.line.keyring().get(name);
+        self.inspect(|state| key.map(|key| key_state(key, state)))
+    }
+
+    fn inspect<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, Status> {
+        let seen = self.line.guard().inspect(look);
+        seen.map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn get_status(
+        &self,
+        _request: Request<wire::GetStatusRequest>,
+    ) -> Result<Response<wire::GetStatusResponse>, Status> {
+        let devices = self.line.keyring().devices().iter().map(device_status);
+        Ok(Response::new(wire::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: Some(wall_clock(self.about.started)),
+            mock: self.about.mock,
+            policy_path: self.about.policy_path.clone(),
+            policy_digest: self.about.policy_digest.clone(),
+            journal: Some(self.journal_status()),
+            devices: devices.collect(),
+            anchor: self.about.anchor.clone(),
+            certificate_expires: Some(wall_clock(self.certificates.expires())),
+            address: self.about.address.to_string(),
+        }))
+    }
+
+    async fn list_key_states(
+        &self,
+        _request: Request<wire::ListKeyStatesRequest>,
+    ) -> Result<Response<wire::ListKeyStatesResponse>, Status> {
+        let keys = self.inspect(|state| key::all_states(self.line.keyring(), state))?;
+        Ok(Response::new(wire::ListKeyStatesResponse { keys }))
+    }
+
+    async fn init_key(
+        &self,
+        request: Request<wire::InitKeyRequest>,
+    ) -> Result<Response<wire::InitKeyResponse>, Status> {
+        let request = request.into_inner();
+        key::init(self.line.keyring(), self.line.guard(), &request)
+            .await
+            .map_err(|error| status_of(&error))?;
+        let key = self.state_of(&request.key)?;
+        Ok(Response::new(wire::InitKeyResponse { key }))
+    }
+
+    async fn advance_key(
+        &self,
+        request: Request<wire::AdvanceKeyRequest>,
+    ) -> Result<Response<wire::AdvanceKeyResponse>, Status> {
+        let request = request.into_inner();
+        key::advance(self.line.guard(), &request)
+            .await
+            .map_err(|error| status_of(&error))?;
+        let key = self.state_of(&request.key)?;
+        Ok(Response::new(wire::AdvanceKeyResponse { key }))
+    }
+}
+
+fn device_status(worker: &Worker) -> wire::DeviceStatus {
+    let status = worker.status();
+    wire::DeviceStatus {
+        name: status.name,
+        backend: status.backend.to_string(),
+        state: status.state.to_string(),
+        serial: status.serial.unwrap_or_default(),
+        firmware: status.firmware.unwrap_or_default(),
+        fault: status.last_fault.unwrap_or_default(),
+    }
+}
+
+fn status_of(error: &key::Error) -> Status {
+    let message = error.to_string();
+    match error {
+        key::Error::UnknownKey { .. } | key::Error::InvalidChain(_) | key::Error::NegativeHeight(_) => {
+            Status::invalid_argument(message)
+        }
+        key::Error::Guard(guard::Error::AlreadyKnown(_)) => Status::already_exists(message),
+        key::Error::Guard(guard::Error::NotInitialised { .. } | guard::Error::NotAbove { .. }) => {
+            Status::failed_precondition(message)
+        }
+        key::Error::Guard(guard::Error::Journal(_)) => Status::unavailable(message),
+        key::Error::Device(_) => Status::unavailable(message),
+        key::Error::Guard(_) => Status::internal(message),
+    }
+}

@@ -1,0 +1,7 @@
+//! The gRPC services: `Signer` for sentries over mutual TLS, `Admin` for operators on a UNIX socket.
+
+mod admin;
+mod signer;
+
+pub use admin::AdminService;
+pub use signer::SignerService;
