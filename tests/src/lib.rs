@@ -1,1 +1,35 @@
-//! End-to-end tests of hsmd, their harness, the demo and the benches.
+//! The harness of the end-to-end tests: it starts the real binaries in a directory of their own, plays
+//! their peers, waits for conditions, and verifies what they sign with code that is not hsmd's.
+//!
+//! | module | role |
+//! |---|---|
+//! | [`authority`] | a certificate authority and the certificates that tests need, good and bad |
+//! | [`binaries`] | where the binaries and the components from outside are |
+//! | [`cometbft`] | networks of real CometBFT nodes, and what they committed |
+//! | [`commits`] | what a network committed: signatures, and who was missing |
+//! | [`daemon`] | a running hsmd: configuration, commands, kills |
+//! | [`node`] | plays a CometBFT node towards a signer: the privval protocol over UNIX sockets and TCP |
+//! | [`process`] | child processes, their logs, and waiting |
+//! | [`sentry`] | a running hsm-sentry |
+//! | [`sign_bytes`] | canonical sign bytes by tendermint-proto, and the verification of signatures |
+//! | [`softhsm`] | SoftHSM tokens |
+//!
+//! The harness fails by panicking, with a message that says what was expected: its callers are tests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test harness fails by panicking"
+)]
+
+pub mod authority;
+pub mod binaries;
+pub mod cometbft;
+pub mod commits;
+pub mod daemon;
+pub mod node;
+pub mod process;
+pub mod sentry;
+pub mod sign_bytes;
+pub mod softhsm;
