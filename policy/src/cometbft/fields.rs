@@ -1,4 +1,4 @@
-//! The fields of a message, each checked when it is made.
+//! Chain id, timestamp and block id, each checked when it is made.
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,104 +49,6 @@ impl TryFrom<String> for ChainId {
 /// Invisible, combining and direction-changing characters could make one chain id look like another.
 fn is_printable(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
-}
-
-/// A block height, at least 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Height(i64);
-
-impl Height {
-    /// [`Error::Field`] below 1.
-    pub fn new(height: i64) -> Result<Self, Error> {
-        if height >= 1 {
-            return Ok(Height(height));
-        }
-        Err(Error::field("height", height, "at least 1"))
-    }
-
-    /// The number.
-    pub fn get(self) -> i64 {
-        self.0
-    }
-}
-
-/// A round within a height, at least 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Round(i32);
-
-impl Round {
-    /// [`Error::Field`] below 0.
-    pub fn new(round: i32) -> Result<Self, Error> {
-        if round >= 0 {
-            return Ok(Round(round));
-        }
-        Err(Error::field("round", round, "at least 0"))
-    }
-
-    /// The number.
-    pub fn get(self) -> i32 {
-        self.0
-    }
-}
-
-/// A step within a round, in CometBFT's order and with the numbers of its `privval/file.go`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Step {
-    /// The proposer's message.
-    Proposal = 1,
-    /// The first vote.
-    Prevote = 2,
-    /// The second vote.
-    Precommit = 3,
-}
-
-impl TryFrom<i32> for Step {
-    type Error = Error;
-
-    fn try_from(number: i32) -> Result<Self, Error> {
-        match number {
-            1 => Ok(Step::Proposal),
-            2 => Ok(Step::Prevote),
-            3 => Ok(Step::Precommit),
-            _ => Err(Error::field(
-                "step",
-                number,
-                "1 (proposal), 2 (prevote) or 3 (precommit)",
-            )),
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Step::Proposal => "proposal",
-            Step::Prevote => "prevote",
-            Step::Precommit => "precommit",
-        })
-    }
-}
-
-/// Where in a chain's life a message belongs. Ordered by height, then round, then step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
-    /// The block height.
-    pub height: Height,
-    /// The round within it.
-    pub round: Round,
-    /// The step within that.
-    pub step: Step,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Position {
-            height,
-            round,
-            step,
-        } = self;
-        write!(f, "height {}, round {}, {step}", height.0, round.0)
-    }
 }
 
 /// A moment, as protobuf's Timestamp has it: 0001-01-01T00:00:00Z, which is Go's zero time, to
@@ -256,36 +158,6 @@ fn hash_of(field: &'static str, bytes: &[u8]) -> Result<[u8; 32], Error> {
     })
 }
 
-/// Which of a round's two votes, with CometBFT's numbers (SignedMsgType).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum VoteType {
-    /// The first vote.
-    Prevote = 1,
-    /// The second vote.
-    Precommit = 2,
-}
-
-impl TryFrom<i32> for VoteType {
-    type Error = Error;
-
-    fn try_from(number: i32) -> Result<Self, Error> {
-        match number {
-            1 => Ok(VoteType::Prevote),
-            2 => Ok(VoteType::Precommit),
-            _ => Err(Error::field("type", number, "1 (prevote) or 2 (precommit)")),
-        }
-    }
-}
-
-impl From<VoteType> for Step {
-    fn from(vote_type: VoteType) -> Self {
-        match vote_type {
-            VoteType::Prevote => Step::Prevote,
-            VoteType::Precommit => Step::Precommit,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,30 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn numbers_out_of_range_are_refused_by_name() {
-        assert_eq!(refused_field(Height::new(0)), Some("height"));
-        assert_eq!(refused_field(Height::new(i64::MIN)), Some("height"));
-        assert_eq!(refused_field(Round::new(-1)), Some("round"));
-        assert_eq!(refused_field(VoteType::try_from(0)), Some("type"));
-        assert_eq!(refused_field(VoteType::try_from(32)), Some("type"));
-        assert_eq!(refused_field(Step::try_from(0)), Some("step"));
-        assert_eq!(refused_field(Step::try_from(4)), Some("step"));
-        assert_eq!(
-            refused_field(Timestamp::new(-62_135_596_801, 0)),
-            Some("timestamp.seconds")
-        );
-        assert_eq!(
-            refused_field(Timestamp::new(253_402_300_800, 0)),
-            Some("timestamp.seconds")
-        );
-        assert_eq!(
-            refused_field(Timestamp::new(0, -1)),
-            Some("timestamp.nanos")
-        );
-        assert_eq!(
-            refused_field(Timestamp::new(0, 1_000_000_000)),
-            Some("timestamp.nanos")
-        );
+    fn a_timestamp_out_of_range_is_refused_by_name() {
+        let seconds = Some("timestamp.seconds");
+        assert_eq!(refused_field(Timestamp::new(-62_135_596_801, 0)), seconds);
+        assert_eq!(refused_field(Timestamp::new(253_402_300_800, 0)), seconds);
+        let nanos = Some("timestamp.nanos");
+        assert_eq!(refused_field(Timestamp::new(0, -1)), nanos);
+        assert_eq!(refused_field(Timestamp::new(0, 1_000_000_000)), nanos);
     }
 
     #[test]
@@ -387,23 +242,6 @@ mod tests {
             error.to_string(),
             "block_id.hash is 20 bytes long; it must be 32 bytes long"
         );
-    }
-
-    #[test]
-    fn positions_are_ordered_by_height_then_round_then_step() {
-        let at = |height, round, step| Position {
-            height: Height::new(height).unwrap(),
-            round: Round::new(round).unwrap(),
-            step,
-        };
-        let ascending = [
-            at(1, 0, Step::Proposal),
-            at(1, 0, Step::Prevote),
-            at(1, 0, Step::Precommit),
-            at(1, 1, Step::Proposal),
-            at(2, 0, Step::Proposal),
-        ];
-        assert!(ascending.is_sorted_by(|a, b| a < b));
     }
 
     #[test]

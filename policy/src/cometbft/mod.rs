@@ -5,11 +5,15 @@
 mod fields;
 mod kinds;
 mod message;
+#[cfg(test)]
+mod oracle;
+mod position;
 mod sign_bytes;
 
-pub use fields::{BlockId, ChainId, Height, Position, Round, Step, Timestamp, VoteType};
+pub use fields::{BlockId, ChainId, Timestamp};
 pub use kinds::{Kind, Kinds};
 pub use message::{Message, Proposal, Vote};
+pub use position::{Height, Position, Round, Step, VoteType};
 
 use crate::quoted;
 

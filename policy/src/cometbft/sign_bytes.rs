@@ -156,3 +156,67 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     }
     out.push(value as u8);
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Vectors {
+        cases: Vec<Case>,
+    }
+
+    /// Some cases have values that no [`crate::cometbft::Vote`] can have, such as height 0.
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        chain_id: String,
+        r#type: u64,
+        height: i64,
+        round: i64,
+        timestamp: RawTimestamp,
+        block_id: Option<()>,
+        want: String,
+    }
+
+    #[derive(Deserialize)]
+    struct RawTimestamp {
+        seconds: i64,
+        nanos: i32,
+    }
+
+    #[test]
+    fn votes_encode_as_in_cometbfts_own_test_vectors() {
+        let text = include_str!("../../../tests/vectors/cometbft/vote_sign_bytes.json");
+        let vectors: Vectors = serde_json::from_str(text).unwrap();
+        assert_eq!(vectors.cases.len(), 6);
+        for case in vectors.cases {
+            assert_eq!(case.block_id, None);
+            let canonical = CanonicalVote {
+                vote_type: case.r#type,
+                height: case.height,
+                round: case.round,
+                block_id: None,
+                timestamp: Timestamp::new(case.timestamp.seconds, case.timestamp.nanos).unwrap(),
+                chain_id: &case.chain_id,
+            };
+            assert_eq!(hex::encode(canonical.encode()), case.want, "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn a_timestamp_of_zero_is_an_empty_message_and_not_left_out() {
+        let timestamp = Timestamp::new(0, 0).unwrap();
+        let canonical = CanonicalVote {
+            vote_type: 0,
+            height: 0,
+            round: 0,
+            block_id: None,
+            timestamp,
+            chain_id: "",
+        };
+        assert_eq!(canonical.encode(), [2, 0x2a, 0]);
+    }
+}

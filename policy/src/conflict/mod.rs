@@ -4,6 +4,9 @@
 //! position the answer given first is given again where the request is the same message, though its
 //! timestamp may differ; a vote extension may be signed anew, since two of them are no offence.
 
+#[cfg(test)]
+mod tests;
+
 use crate::cometbft::{Message, Position, Timestamp};
 
 /// The high-water mark of a key on a chain.
@@ -13,6 +16,18 @@ pub struct Mark {
     pub initial_height: i64,
     /// The message reserved last; None while there is none.
     pub last: Option<Last>,
+}
+
+impl Mark {
+    /// The greater of the last height signed and the initial one: where a jump is measured from.
+    #[must_use]
+    pub fn height(&self) -> i64 {
+        let last = self
+            .last
+            .as_ref()
+            .map_or(0, |last| last.position.height.get());
+        last.max(self.initial_height)
+    }
 }
 
 /// The message that was reserved last.
