@@ -1,0 +1,477 @@
+//! Any HSM that has a PKCS#11 module.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::{Error as Cause, RvError};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, UserType};
+use cryptoki::slot::{Slot, TokenInfo};
+use sha2::{Digest as _, Sha256};
+
+use crate::secret_file::SecretFile;
+use crate::{Algorithm, Backend, Device, Error, Info, KeyLocator, Opener, PublicKey, Signature};
+
+/// Which token, of which module, and how to log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The module: a shared library, such as `/usr/lib/softhsm/libsofthsm2.so`.
+    pub module: PathBuf,
+    /// The token in it.
+    pub token: Token,
+    /// The file with the user PIN, readable by its owner only.
+    pub pin_file: PathBuf,
+}
+
+/// How a token is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// By its label, which must be unique among the module's tokens.
+    Label(String),
+    /// By its slot's number. Some modules number anew when tokens come and go.
+    Slot(u64),
+}
+
+impl std::fmt::Display for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Label(label) => write!(f, "token {label:?}"),
+            Self::Slot(slot) => write!(f, "slot {slot}"),
+        }
+    }
+}
+
+impl Settings {
+    /// An opener of sessions with this token. Several may use one module, also with the same token.
+    pub fn opener(self) -> Opener {
+        let pin = SecretFile::new(self.pin_file);
+        let (module, token) = (self.module, self.token);
+        Opener::new(Backend::Pkcs11, move || {
+            Ok(Box::new(TokenSession::open(&module, &token, &pin)?) as Box<dyn Device>)
+        })
+    }
+}
+
+struct TokenSession {
+    module: Pkcs11,
+    slot: Slot,
+    session: Session,
+    /// The private keys found so far.
+    keys: HashMap<KeyLocator, ObjectHandle>,
+}
+
+impl TokenSession {
+    fn open(path: &Path, token: &Token, pin: &SecretFile) -> Result<Self, Error> {
+        let module = load(path)?;
+        let slot = find_slot(&module, token)?;
+        let device = token.to_string();
+        let fault = |cause| fault(&device, cause);
+        let session = module.open_ro_session(slot).map_err(fault)?;
+        let info = module.get_token_info(slot).map_err(fault)?;
+        log_in(&session, &info, &device, pin)?;
+        Ok(Self {
+            module,
+            slot,
+            session,
+            keys: HashMap::new(),
+        })
+    }
+
+    fn fault(&self, cause: Cause) -> Error {
+        fault(&format!("slot {}", self.slot), cause)
+    }
+
+    /// Finds the private key that is meant.
+    fn private_key(&mut self, locator: &KeyLocator) -> Result<ObjectHandle, Error> {
+        if let Some(handle) = self.keys.get(locator) {
+            return Ok(*handle);
+        }
+        let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY)];
+        template.extend(
+            locator
+                .label
+                .as_ref()
+                .map(|l| Attribute::Label(l.as_bytes().to_vec())),
+        );
+        template.extend(locator.id.as_ref().map(|id| Attribute::Id(id.clone())));
+        if template.len() == 1 {
+            let cause = "it has neither label nor id; give at least one".into();
+            return Err(Error::InvalidLocator {
+                locator: locator.clone(),
+                cause,
+            });
+        }
+        let mut matching = Vec::new();
+        let mut others = Vec::new();
+        for handle in self
+            .session
+            .find_objects(&template)
+            .map_err(|e| self.fault(e))?
+        {
+            let parameters = self.bytes(handle, AttributeType::EcParams)?;
+            match curve(&parameters) {
+                Some(algorithm) if algorithm == locator.algorithm => matching.push(handle),
+                Some(algorithm) => others.push(algorithm.to_string()),
+                None => others.push(format!(
+                    "a key with EC parameters {:?}",
+                    hex::encode(parameters)
+                )),
+            }
+        }
+        match (matching.as_slice(), others.is_empty()) {
+            ([handle], _) => {
+                self.keys.insert(locator.clone(), *handle);
+                Ok(*handle)
+            }
+            ([], true) => Err(Error::KeyNotFound(locator.clone())),
+            ([], false) => {
+                let found = others.join(", ");
+                Err(Error::WrongAlgorithm {
+                    locator: locator.clone(),
+                    found,
+                })
+            }
+            (several, _) => {
+                let count = several.len();
+                Err(Error::KeyAmbiguous {
+                    locator: locator.clone(),
+                    count,
+                })
+            }
+        }
+    }
+
+    /// Reads the curve point of a private key: from the public key object of the same id, or of the same label where
+    /// it has no id; else from the private key itself, where some modules keep it.
+    fn point(&self, locator: &KeyLocator, private: ObjectHandle) -> Result<PublicKey, Error> {
+        let mut template = vec![Attribute::Class(ObjectClass::PUBLIC_KEY)];
+        let id = self.bytes(private, AttributeType::Id)?;
+        if id.is_empty() {
+            template.push(Attribute::Label(self.bytes(private, AttributeType::Label)?));
+        } else {
+            template.push(Attribute::Id(id));
+        }
+        let mut candidates = self
+            .session
+            .find_objects(&template)
+            .map_err(|e| self.fault(e))?;
+        candidates.push(private);
+        let mut keys = Vec::new();
+        for handle in candidates {
+            let same_curve = curve(&self.bytes(handle, AttributeType::EcParams)?);
+            let point = self.bytes(handle, AttributeType::EcPoint)?;
+            if same_curve == Some(locator.algorithm) && !point.is_empty() {
+                keys.push(decode_point(locator.algorithm, &point)?);
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        match keys.as_slice() {
+            [key] => Ok(*key),
+            [] => Err(Error::Refused {
+                operation: "show the public key",
+                cause: format!(
+                    "it has no public key object for the {locator}; create one with the same id"
+                ),
+            }),
+            several => Err(Error::KeyAmbiguous {
+                locator: locator.clone(),
+                count: several.len(),
+            }),
+        }
+    }
+
+    /// A byte-string attribute; empty where the object does not have it.
+    fn bytes(&self, object: ObjectHandle, attribute: AttributeType) -> Result<Vec<u8>, Error> {
+        let attributes = self
+            .session
+            .get_attributes(object, &[attribute])
+            .map_err(|e| self.fault(e))?;
+        Ok(match attributes.into_iter().next() {
+            Some(
+                Attribute::EcParams(bytes)
+                | Attribute::EcPoint(bytes)
+                | Attribute::Id(bytes)
+                | Attribute::Label(bytes),
+            ) => bytes,
+            _ => Vec::new(),
+        })
+    }
+}
+
+impl Device for TokenSession {
+    fn info(&mut self) -> Result<Info, Error> {
+        let token = self
+            .module
+            .get_token_info(self.slot)
+            .map_err(|e| self.fault(e))?;
+        let version = token.firmware_version();
+        Ok(Info {
+            model: format!("{} {}", token.manufacturer_id(), token.model()),
+            serial: token.serial_number().to_owned(),
+            firmware: format!("{}.{}", version.major(), version.minor()),
+        })
+    }
+
+    fn public_key(&mut self, locator: &KeyLocator) -> Result<PublicKey, Error> {
+        let private = self.private_key(locator)?;
+        self.point(locator, private)
+    }
+
+    fn sign(&mut self, locator: &KeyLocator, message: &[u8]) -> Result<Signature, Error> {
+        let key = self.private_key(locator)?;
+        match locator.algorithm {
+            Algorithm::Ed25519 => {
+                let pure = EddsaParams::new(EddsaSignatureScheme::Pure);
+                let signature = self.session.sign(&Mechanism::Eddsa(pure), key, message);
+                Signature::from_ed25519(&signature.map_err(|e| self.fault(e))?)
+            }
+            Algorithm::Secp256k1 => {
+                let digest = Sha256::digest(message);
+                let signature = self.session.sign(&Mechanism::Ecdsa, key, &digest);
+                Signature::from_secp256k1(&signature.map_err(|e| self.fault(e))?)
+            }
+        }
+    }
+
+    fn keep_alive(&mut self) -> Result<(), Error> {
+        self.session
+            .get_session_info()
+            .map(drop)
+            .map_err(|e| self.fault(e))
+    }
+}
+
+/// Loads and initialises a module. It stays in the process for good, and is never finalised: both would pull it away
+/// from under other sessions, and from threads that it may have started.
+fn load(path: &Path) -> Result<Pkcs11, Error> {
+    let failed = |cause: Cause| Error::Module {
+        module: path.to_owned(),
+        cause: describe(&cause),
+    };
+    let module = Pkcs11::new(path).map_err(failed)?;
+    std::mem::forget(module.clone());
+    match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Ok(()) | Err(Cause::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(module),
+        Err(cause) => Err(failed(cause)),
+    }
+}
+
+fn find_slot(module: &Pkcs11, token: &Token) -> Result<Slot, Error> {
+    let device = token.to_string();
+    let mut matching = Vec::new();
+    let mut present = Vec::new();
+    for slot in module
+        .get_slots_with_token()
+        .map_err(|e| fault(&device, e))?
+    {
+        // A token may be pulled out between the two calls.
+        let Ok(info) = module.get_token_info(slot) else {
+            continue;
+        };
+        let wanted = match token {
+            Token::Label(label) => info.token_initialized() && info.label() == label,
+            Token::Slot(number) => slot.id() == *number,
+        };
+        if wanted {
+            matching.push(slot);
+        } else if info.token_initialized() {
+            present.push(format!("{:?} in slot {slot}", info.label()));
+        }
+    }
+    match matching.as_slice() {
+        [slot] => Ok(*slot),
+        [] if present.is_empty() => Err(Error::Token {
+            wanted: device,
+            cause: "not found, the module shows no initialised token; plug it in or initialise it"
+                .into(),
+        }),
+        [] => {
+            let cause = format!("not found; the module shows {}", present.join(", "));
+            Err(Error::Token {
+                wanted: device,
+                cause,
+            })
+        }
+        several => {
+            let count = several.len();
+            let cause = format!("{count} tokens have this label; rename one or configure the slot");
+            Err(Error::Token {
+                wanted: device,
+                cause,
+            })
+        }
+    }
+}
+
+/// Logs in, which is process-wide: another worker's session with the same token may have done it.
+fn log_in(
+    session: &Session,
+    info: &TokenInfo,
+    device: &str,
+    pin: &SecretFile,
+) -> Result<(), Error> {
+    let secret = pin.read(device)?;
+    if info.user_pin_locked() {
+        let cause = "the PIN is locked; let the security officer set a new one".into();
+        return Err(pin.reject(secret, device, cause));
+    }
+    if info.user_pin_final_try() {
+        let cause =
+            "one try is left and is not spent here; log in by hand with the right PIN first";
+        return Err(pin.reject(secret, device, cause.into()));
+    }
+    match session.login(UserType::User, Some(&secret)) {
+        Ok(()) | Err(Cause::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+        Err(
+            ref cause @ Cause::Pkcs11(
+                RvError::PinIncorrect
+                | RvError::PinInvalid
+                | RvError::PinLenRange
+                | RvError::PinExpired
+                | RvError::PinLocked
+                | RvError::UserPinNotInitialized,
+                _,
+            ),
+        ) => Err(pin.reject(secret, device, describe(cause))),
+        Err(cause) => Err(fault(device, cause)),
+    }
+}
+
+/// Sorts what a module returned by what helps.
+fn fault(device: &str, cause: Cause) -> Error {
+    let text = describe(&cause);
+    let Cause::Pkcs11(code, _) = cause else {
+        return Error::Fault(text);
+    };
+    match code {
+        RvError::DeviceError
+        | RvError::DeviceRemoved
+        | RvError::SlotIdInvalid
+        | RvError::TokenNotPresent
+        | RvError::TokenNotRecognized => Error::Unreachable {
+            device: device.to_owned(),
+            cause: text,
+        },
+        RvError::CryptokiNotInitialized
+        | RvError::KeyHandleInvalid
+        | RvError::ObjectHandleInvalid
+        | RvError::OperationActive
+        | RvError::OperationNotInitialized
+        | RvError::SessionClosed
+        | RvError::SessionHandleInvalid
+        | RvError::UserNotLoggedIn => Error::SessionLost(text),
+        RvError::CurveNotSupported
+        | RvError::DataInvalid
+        | RvError::DataLenRange
+        | RvError::FunctionNotSupported
+        | RvError::FunctionRejected
+        | RvError::KeyFunctionNotPermitted
+        | RvError::KeyTypeInconsistent
+        | RvError::MechanismInvalid
+        | RvError::MechanismParamInvalid => Error::Refused {
+            operation: "sign",
+            cause: format!(
+                "{text}; the token lacks the mechanism, or the key may not be used for it"
+            ),
+        },
+        _ => Error::Fault(text),
+    }
+}
+
+/// The function and the return code: cryptoki's own text is a page of the standard.
+fn describe(cause: &Cause) -> String {
+    match cause {
+        Cause::Pkcs11(code, function) => format!("C_{function:?} returned {code:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// The scheme of a `CKA_EC_PARAMS`: an object identifier, or for Ed25519 the name that PKCS#11 3.0 section 2.3.5 also
+/// allows and yubihsm_pkcs11 uses.
+fn curve(parameters: &[u8]) -> Option<Algorithm> {
+    match parameters {
+        [6, 3, 0x2b, 0x65, 0x70] | b"\x13\x0cedwards25519" => Some(Algorithm::Ed25519),
+        [6, 5, 0x2b, 0x81, 4, 0, 0x0a] => Some(Algorithm::Secp256k1),
+        _ => None,
+    }
+}
+
+/// Reads a `CKA_EC_POINT`: raw, or wrapped in a DER OCTET STRING, by module.
+fn decode_point(algorithm: Algorithm, point: &[u8]) -> Result<PublicKey, Error> {
+    let length = point.len();
+    let unwrapped = match (algorithm, point) {
+        (Algorithm::Ed25519, [4, 32, key @ ..]) if length == 34 => key,
+        (Algorithm::Secp256k1, [4, 65, key @ ..]) if length == 67 => key,
+        (Algorithm::Secp256k1, [4, 33, key @ ..]) if length == 35 => key,
+        _ => point,
+    };
+    PublicKey::from_parts(algorithm, unwrapped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_curve_is_known_by_every_encoding_that_modules_use() {
+        let cases: [(&str, Option<Algorithm>); 6] = [
+            ("06032b6570", Some(Algorithm::Ed25519)),
+            ("130c656477617264733235353139", Some(Algorithm::Ed25519)),
+            ("06052b8104000a", Some(Algorithm::Secp256k1)),
+            ("06082a8648ce3d030107", None), // P-256
+            ("06032b6571", None),           // Ed448
+            ("", None),
+        ];
+        for (parameters, algorithm) in cases {
+            assert_eq!(
+                curve(&hex::decode(parameters).unwrap()),
+                algorithm,
+                "{parameters}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_point_is_read_raw_and_wrapped() {
+        let ed = hex::decode("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+        let ed = ed.unwrap();
+        let expected = PublicKey::from_parts(Algorithm::Ed25519, &ed).unwrap();
+        for point in [ed.clone(), [vec![4, 32], ed.clone()].concat()] {
+            assert_eq!(decode_point(Algorithm::Ed25519, &point).unwrap(), expected);
+        }
+        let secret = k256::ecdsa::SigningKey::from_slice(&[9; 32]).unwrap();
+        let long = secret
+            .verifying_key()
+            .to_sec1_point(false)
+            .as_bytes()
+            .to_vec();
+        let short = secret
+            .verifying_key()
+            .to_sec1_point(true)
+            .as_bytes()
+            .to_vec();
+        let expected = PublicKey::from_parts(Algorithm::Secp256k1, &short).unwrap();
+        for point in [
+            long.clone(),
+            short.clone(),
+            [vec![4, 65], long].concat(),
+            [vec![4, 33], short].concat(),
+        ] {
+            assert_eq!(
+                decode_point(Algorithm::Secp256k1, &point).unwrap(),
+                expected
+            );
+        }
+        for wrong in [
+            vec![],
+            [vec![4, 31], ed[1..].to_vec()].concat(),
+            vec![4; 40],
+        ] {
+            assert!(decode_point(Algorithm::Ed25519, &wrong).is_err());
+        }
+    }
+}

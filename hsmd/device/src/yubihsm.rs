@@ -1,0 +1,547 @@
+//! YubiHSM2, over USB or the vendor's connector.
+//!
+//! A session is opened per worker, kept alive, and never re-opened behind the worker's back. The client library has no
+//! way to close one: a session that is given up stays open in the device until it expires after 30 s.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::yubihsm::asymmetric::Algorithm as DeviceAlgorithm;
+use ::yubihsm::client::{Error as Cause, ErrorKind};
+use ::yubihsm::device::ErrorKind as Refusal;
+use ::yubihsm::object::{Filter, Label, Type};
+use ::yubihsm::{Capability, Client, Credentials, HttpConfig, UsbConfig, connector, object};
+use secrecy::ExposeSecret as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::secret_file::SecretFile;
+use crate::{Algorithm, Backend, Device, Error, Info, KeyLocator, Opener, PublicKey, Signature};
+
+/// Where a YubiHSM2 is and how to authenticate to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How it is reached.
+    pub connector: Connector,
+    /// The object id of the authentication key. Its capabilities should be no more than signing.
+    pub authentication_key: u16,
+    /// The file with that key's password, readable by its owner only.
+    pub password_file: PathBuf,
+}
+
+/// How a YubiHSM2 is reached. Either way the session is encrypted up to the device (SCP03).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connector {
+    /// Through a `yubihsm-connector`.
+    Http {
+        /// Name or address.
+        host: String,
+        /// TCP port; 12345 is the connector's own choice.
+        port: u16,
+    },
+    /// Directly. Opening one resets all that are plugged in: with several, use their connectors.
+    Usb {
+        /// The ten digits on the device; `None` takes the only one there is.
+        serial: Option<String>,
+    },
+}
+
+impl std::fmt::Display for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http { host, port } => write!(f, "the YubiHSM at http://{host}:{port}"),
+            Self::Usb {
+                serial: Some(serial),
+            } => write!(f, "the YubiHSM {serial} on USB"),
+            Self::Usb { serial: None } => write!(f, "the YubiHSM on USB"),
+        }
+    }
+}
+
+impl Settings {
+    /// An opener of sessions with this device. It takes hardware only: an emulator in its place is refused.
+    pub fn opener(self) -> Opener {
+        let password = SecretFile::new(self.password_file);
+        let (connector, key) = (self.connector, self.authentication_key);
+        Opener::new(Backend::Yubihsm, move || {
+            let device = connector.to_string();
+            let secret = password.read(&device)?;
+            let credentials = Credentials::from_password(key, secret.expose_secret().as_bytes());
+            let opened = Session::open(&connector, credentials, Backend::Yubihsm);
+            match opened {
+                Ok(session) => Ok(Box::new(session) as Box<dyn Device>),
+                Err(OpenError::Password(cause)) => Err(password.reject(secret, &device, cause)),
+                Err(OpenError::Other(error)) => Err(error),
+            }
+        })
+    }
+}
+
+/// Why no session was opened.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// The authentication key or its password is wrong.
+    Password(String),
+    Other(Error),
+}
+
+impl From<Error> for OpenError {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// A session with a YubiHSM2 or its emulator.
+pub(crate) struct Session {
+    client: Client,
+    device: String,
+    backend: Backend,
+    /// The object ids of the keys found so far.
+    keys: HashMap<KeyLocator, object::Id>,
+}
+
+impl Session {
+    /// Opens a session and makes sure that the device is what `backend` says: hardware or emulator.
+    pub(crate) fn open(
+        connector: &Connector,
+        credentials: Credentials,
+        backend: Backend,
+    ) -> Result<Self, OpenError> {
+        let device = connector.to_string();
+        let key = credentials.authentication_key_id;
+        let connection = connect(connector)?;
+        // Without the library's own reconnecting: it would keep using a session that the device has dropped.
+        let client = Client::open(connection, credentials, false).map_err(|cause| {
+            match (cause.kind(), cause.device_error()) {
+                (ErrorKind::AuthenticationError, _) | (_, Some(Refusal::AuthenticationFailed)) => {
+                    OpenError::Password(format!("authentication key {key:#06x}: {cause}"))
+                }
+                _ => OpenError::Other(fault(&device, "open a session", &cause)),
+            }
+        })?;
+        let session = Self {
+            client,
+            device,
+            backend,
+            keys: HashMap::new(),
+        };
+        let serial = session.device_info()?.serial_number.to_string();
+        check_identity(backend, &serial, session.factory_certificate()?.as_deref())?;
+        Ok(session)
+    }
+
+    fn device_info(&self) -> Result<::yubihsm::device::Info, Error> {
+        self.client
+            .device_info()
+            .map_err(|e| self.fault("show its device info", &e))
+    }
+
+    /// The certificate of the device's attestation key, made in the factory. `None` where the authentication key may
+    /// not read it.
+    fn factory_certificate(&self) -> Result<Option<Vec<u8>>, Error> {
+        const FACTORY_CERTIFICATE: object::Id = 0;
+        match self.client.get_opaque(FACTORY_CERTIFICATE) {
+            Ok(certificate) => Ok(Some(certificate)),
+            Err(cause) => match cause.device_error() {
+                Some(Refusal::InsufficientPermissions | Refusal::ObjectNotFound) => Ok(None),
+                _ => Err(self.fault("show its factory certificate", &cause)),
+            },
+        }
+    }
+
+    fn fault(&self, operation: &'static str, cause: &Cause) -> Error {
+        fault(&self.device, operation, cause)
+    }
+
+    /// Finds the key that is meant.
+    fn find(&mut self, locator: &KeyLocator) -> Result<object::Id, Error> {
+        if let Some(id) = self.keys.get(locator) {
+            return Ok(*id);
+        }
+        let candidates = self.client.list_objects(&filters(locator)?);
+        let candidates = candidates.map_err(|e| self.fault("list its objects", &e))?;
+        let mut matching = Vec::new();
+        let mut others = Vec::new();
+        for entry in candidates {
+            let found = self
+                .client
+                .get_object_info(entry.object_id, entry.object_type);
+            let found = found.map_err(|e| self.fault("describe an object", &e))?;
+            if found.algorithm == device_algorithm(locator.algorithm).into() {
+                matching.push(found);
+            } else {
+                others.push(format!("{:?}", found.algorithm));
+            }
+        }
+        match (matching.as_slice(), others.is_empty()) {
+            ([key], _) => {
+                check_capability(locator, key)?;
+                self.keys.insert(locator.clone(), key.object_id);
+                Ok(key.object_id)
+            }
+            ([], true) => Err(Error::KeyNotFound(locator.clone())),
+            ([], false) => {
+                let found = others.join(", ");
+                Err(Error::WrongAlgorithm {
+                    locator: locator.clone(),
+                    found,
+                })
+            }
+            (several, _) => {
+                let count = several.len();
+                Err(Error::KeyAmbiguous {
+                    locator: locator.clone(),
+                    count,
+                })
+            }
+        }
+    }
+
+    /// Forgets a key that the device no longer has, so that the next request looks for it again.
+    fn signing_fault(&mut self, locator: &KeyLocator, cause: &Cause) -> Error {
+        match cause.device_error() {
+            Some(Refusal::ObjectNotFound | Refusal::InvalidId) => {
+                self.keys.remove(locator);
+                Error::KeyNotFound(locator.clone())
+            }
+            _ => self.fault("sign", cause),
+        }
+    }
+
+    /// Makes a key that can sign and never leave the device, under an id that the device chooses.
+    #[cfg(feature = "mock")]
+    pub(crate) fn generate(&mut self, label: &str, algorithm: Algorithm) -> Result<(), Error> {
+        let locator = KeyLocator {
+            label: Some(label.to_owned()),
+            id: None,
+            algorithm,
+        };
+        let label = device_label(&locator, label)?;
+        let made = self.client.generate_asymmetric_key(
+            0,
+            label,
+            ::yubihsm::Domain::DOM1,
+            signing_capability(algorithm),
+            device_algorithm(algorithm),
+        );
+        made.map(drop).map_err(|e| self.fault("generate a key", &e))
+    }
+}
+
+impl Device for Session {
+    fn info(&mut self) -> Result<Info, Error> {
+        let info = self.device_info()?;
+        let model = match self.backend {
+            Backend::Mock => "YubiHSM 2 EMULATOR",
+            Backend::Yubihsm | Backend::Pkcs11 => "YubiHSM 2",
+        };
+        let (major, minor, build) = (info.major_version, info.minor_version, info.build_version);
+        Ok(Info {
+            model: model.to_owned(),
+            serial: info.serial_number.to_string(),
+            firmware: format!("{major}.{minor}.{build}"),
+        })
+    }
+
+    fn public_key(&mut self, locator: &KeyLocator) -> Result<PublicKey, Error> {
+        let id = self.find(locator)?;
+        let key = self
+            .client
+            .get_public_key(id)
+            .map_err(|e| self.signing_fault(locator, &e))?;
+        match locator.algorithm {
+            Algorithm::Ed25519 => PublicKey::from_parts(Algorithm::Ed25519, key.as_slice()),
+            // The device leaves out the tag of an uncompressed point (SEC 1 section 2.3.3).
+            Algorithm::Secp256k1 => {
+                let point = [&[4], key.as_slice()].concat();
+                PublicKey::from_parts(Algorithm::Secp256k1, &point)
+            }
+        }
+    }
+
+    fn sign(&mut self, locator: &KeyLocator, message: &[u8]) -> Result<Signature, Error> {
+        let (backend, algorithm, length) = (self.backend, locator.algorithm, message.len());
+        if let Some(limit) = backend
+            .message_limit(algorithm)
+            .filter(|limit| length > *limit)
+        {
+            return Err(Error::MessageTooLong {
+                length,
+                limit,
+                backend,
+                algorithm,
+            });
+        }
+        let id = self.find(locator)?;
+        match algorithm {
+            Algorithm::Ed25519 => match self.client.sign_ed25519(id, message) {
+                Ok(signature) => Ok(Signature(signature.to_bytes())),
+                Err(cause) => Err(self.signing_fault(locator, &cause)),
+            },
+            Algorithm::Secp256k1 => {
+                match self
+                    .client
+                    .sign_ecdsa_prehash_raw(id, Sha256::digest(message).to_vec())
+                {
+                    Ok(der) => Signature::from_secp256k1_der(&der),
+                    Err(cause) => Err(self.signing_fault(locator, &cause)),
+                }
+            }
+        }
+    }
+
+    fn keep_alive(&mut self) -> Result<(), Error> {
+        self.client
+            .ping()
+            .map(drop)
+            .map_err(|e| self.fault("answer", &e))
+    }
+}
+
+/// Makes the library's connection, which is not opened yet.
+fn connect(connector: &Connector) -> Result<connector::Connector, Error> {
+    /// After the worker has long given up; it only bounds how long an abandoned thread lives. HTTP has 20 s fixed.
+    const USB_TIMEOUT: Duration = Duration::from_secs(20);
+    match connector {
+        Connector::Http { host, port } => Ok(connector::Connector::http(&HttpConfig {
+            addr: host.clone(),
+            port: *port,
+            ..HttpConfig::default()
+        })),
+        Connector::Usb { serial } => {
+            let serial = serial.as_deref().map(str::parse).transpose().map_err(|_| {
+                let cause = "a serial number has ten digits; correct the configuration".into();
+                Error::Unreachable {
+                    device: connector.to_string(),
+                    cause,
+                }
+            })?;
+            let timeout_ms = u64::try_from(USB_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+            Ok(connector::Connector::usb(&UsbConfig { serial, timeout_ms }))
+        }
+    }
+}
+
+fn filters(locator: &KeyLocator) -> Result<Vec<Filter>, Error> {
+    let mut filters = vec![Filter::Type(Type::AsymmetricKey)];
+    if let Some(label) = &locator.label {
+        filters.push(Filter::Label(device_label(locator, label)?));
+    }
+    if let Some(id) = &locator.id {
+        let id: [u8; 2] = id
+            .as_slice()
+            .try_into()
+            .map_err(|_| Error::InvalidLocator {
+                locator: locator.clone(),
+                cause: "a YubiHSM object id is two bytes, such as 0001".into(),
+            })?;
+        filters.push(Filter::Id(u16::from_be_bytes(id)));
+    }
+    if filters.len() == 1 {
+        return Err(Error::InvalidLocator {
+            locator: locator.clone(),
+            cause: "it has neither label nor id; give at least one".into(),
+        });
+    }
+    Ok(filters)
+}
+
+fn device_label(locator: &KeyLocator, label: &str) -> Result<Label, Error> {
+    Label::from_bytes(label.as_bytes()).map_err(|_| Error::InvalidLocator {
+        locator: locator.clone(),
+        cause: "a YubiHSM label has at most 40 bytes".into(),
+    })
+}
+
+fn device_algorithm(algorithm: Algorithm) -> DeviceAlgorithm {
+    match algorithm {
+        Algorithm::Ed25519 => DeviceAlgorithm::Ed25519,
+        Algorithm::Secp256k1 => DeviceAlgorithm::EcK256,
+    }
+}
+
+fn signing_capability(algorithm: Algorithm) -> Capability {
+    match algorithm {
+        Algorithm::Ed25519 => Capability::SIGN_EDDSA,
+        Algorithm::Secp256k1 => Capability::SIGN_ECDSA,
+    }
+}
+
+fn check_capability(locator: &KeyLocator, key: &object::Info) -> Result<(), Error> {
+    let needed = signing_capability(locator.algorithm);
+    if key.capabilities.contains(needed) {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        operation: "sign",
+        cause: format!("the {locator} lacks the capability {needed:?}; generate one that has it"),
+    })
+}
+
+/// Sorts what the library returned by what helps.
+fn fault(device: &str, operation: &'static str, cause: &Cause) -> Error {
+    let text = cause.to_string();
+    let refused = |remedy: &str| Error::Refused {
+        operation,
+        cause: format!("{text}; {remedy}"),
+    };
+    match cause.device_error() {
+        Some(Refusal::SessionsFull) => Error::SessionsFull {
+            device: device.to_owned(),
+        },
+        Some(Refusal::InsufficientPermissions) => {
+            refused("give the authentication key and the object a common domain and the capability")
+        }
+        Some(Refusal::LogFull) => refused("its audit log is full: read it and set the log index"),
+        Some(Refusal::InvalidCommand | Refusal::InvalidData | Refusal::WrongLength) => {
+            refused("its firmware may not know the algorithm, or limits the length")
+        }
+        Some(Refusal::ObjectNotFound | Refusal::InvalidId | Refusal::ObjectExists) => {
+            refused("list its objects")
+        }
+        Some(Refusal::InvalidSession | Refusal::SessionFailed | Refusal::AuthenticationFailed) => {
+            Error::SessionLost(text)
+        }
+        Some(_) => Error::Fault(format!("{device} failed to {operation}: {text}")),
+        None if connection_failed(cause) => Error::Unreachable {
+            device: device.to_owned(),
+            cause: text,
+        },
+        // The library tells nothing more of a session that the device has dropped, or that it has given up itself.
+        None => Error::SessionLost(text),
+    }
+}
+
+/// Whether the connector, or the connection to it, is the cause.
+fn connection_failed(cause: &Cause) -> bool {
+    let mut source = cause.source();
+    while let Some(error) = source {
+        if error.is::<connector::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// The range of serial numbers that the emulator takes its own from. The vendor's begin with 0.
+const EMULATOR_SERIALS: std::ops::RangeInclusive<u32> = 4_200_000_000..=4_209_999_999;
+
+/// What the emulator's factory certificate contains and no vendor's does.
+const EMULATOR_MARK: &[u8] = b"EMULATOR";
+
+/// Refuses an emulator where hardware was configured, and hardware where the mock was.
+fn check_identity(
+    expected: Backend,
+    serial: &str,
+    factory_certificate: Option<&[u8]>,
+) -> Result<(), Error> {
+    let marked = factory_certificate.is_some_and(|certificate| {
+        certificate
+            .windows(EMULATOR_MARK.len())
+            .any(|w| w == EMULATOR_MARK)
+    });
+    let numbered = serial
+        .parse()
+        .is_ok_and(|serial| EMULATOR_SERIALS.contains(&serial));
+    match (expected, marked || numbered) {
+        (Backend::Mock, true) | (Backend::Yubihsm | Backend::Pkcs11, false) => Ok(()),
+        (Backend::Yubihsm | Backend::Pkcs11, true) => Err(Error::Identity(format!(
+            "the device with serial number {serial} is the YubiHSM emulator, which protects no key; configure \
+             hardware, or for tests the mock device, which needs --mock"
+        ))),
+        (Backend::Mock, false) => Err(Error::Identity(format!(
+            "the device with serial number {serial} is no emulator: the mock device is for tests only and takes no \
+             hardware; configure it as yubihsm"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::yubihsm::error::Context;
+
+    #[test]
+    fn an_emulator_is_not_taken_for_hardware_nor_hardware_for_an_emulator() {
+        let hardware = "0012345678";
+        let emulator = EMULATOR_SERIALS.start().to_string();
+        let vendor: &[u8] = b"0\x82 Yubico YubiHSM Attestation";
+        let marked: &[u8] = b"0\x82 CN=YubiHSM EMULATOR";
+        let cases = [
+            // expected, serial, certificate, accepted
+            (Backend::Yubihsm, hardware, Some(vendor), true),
+            (Backend::Yubihsm, hardware, None, true),
+            (Backend::Yubihsm, hardware, Some(marked), false),
+            (Backend::Yubihsm, emulator.as_str(), Some(vendor), false),
+            (Backend::Yubihsm, emulator.as_str(), None, false),
+            (Backend::Mock, hardware, Some(vendor), false),
+            (Backend::Mock, hardware, None, false),
+            (Backend::Mock, hardware, Some(marked), true),
+            (Backend::Mock, emulator.as_str(), Some(marked), true),
+            (Backend::Mock, emulator.as_str(), None, true),
+        ];
+        for (expected, serial, certificate, accepted) in cases {
+            let checked = check_identity(expected, serial, certificate);
+            assert_eq!(
+                checked.is_ok(),
+                accepted,
+                "{expected} {serial} {certificate:?}"
+            );
+            if let (Backend::Yubihsm, Err(error)) = (expected, checked) {
+                assert!(error.to_string().contains("--mock"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_locator_that_no_yubihsm_can_have_is_refused() {
+        let locator = |label: Option<&str>, id: Option<&[u8]>| KeyLocator {
+            label: label.map(str::to_owned),
+            id: id.map(<[u8]>::to_vec),
+            algorithm: Algorithm::Ed25519,
+        };
+        let long = "x".repeat(41);
+        for wrong in [
+            locator(None, None),
+            locator(Some(&long), None),
+            locator(None, Some(&[1])),
+            locator(Some("validator"), Some(&[0, 0, 1])),
+        ] {
+            assert!(
+                matches!(filters(&wrong), Err(Error::InvalidLocator { .. })),
+                "{wrong}"
+            );
+        }
+        assert_eq!(
+            filters(&locator(Some(&long[1..]), Some(&[0, 1])))
+                .unwrap()
+                .len(),
+            3
+        );
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_from_a_lost_session() {
+        let refused =
+            connector::Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+        let session = Cause::from(::yubihsm::session::Error::from(refused));
+        assert!(matches!(
+            fault("hsm", "sign", &session),
+            Error::Unreachable { .. }
+        ));
+        let dropped = Cause::from(Context::new(ErrorKind::ResponseError, None));
+        assert!(matches!(
+            fault("hsm", "sign", &dropped),
+            Error::SessionLost(_)
+        ));
+        let full = ::yubihsm::session::Error::from(Refusal::SessionsFull);
+        assert_eq!(
+            fault("hsm", "open a session", &Cause::from(full)),
+            Error::SessionsFull {
+                device: "hsm".into()
+            }
+        );
+    }
+}
