@@ -1,0 +1,303 @@
+//! What appenders, waiters and the writer thread share.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Fault};
+use crate::journal::{Status, Urgency};
+use crate::tree::Tree;
+
+/// How long an entry that nobody waits for may stay unwritten.
+const AT_THE_LATEST: Duration = Duration::from_millis(100);
+
+/// The least time between two attempts to begin a segment after a fault.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
+
+/// The queue between appenders and the writer thread, and what has become durable.
+pub(crate) struct Shared {
+    queue: Mutex<Queue>,
+    /// The writer thread waits here.
+    work: Condvar,
+    max_entries: u64,
+    max_bytes: usize,
+}
+
+struct Queue {
+    /// Entries that the writer has not taken yet.
+    leaves: Vec<Vec<u8>>,
+    /// Index of the next entry.
+    next: u64,
+    /// Entries below this index are with the writer or durable.
+    taken: u64,
+    /// Bytes of the leaves in `leaves`, and of those that the writer holds.
+    bytes: usize,
+    bytes_taken: usize,
+    /// Somebody waits for an entry that is not with the writer, or wants another attempt.
+    wanted: bool,
+    /// When the oldest in `leaves` was appended.
+    since: Option<Instant>,
+    /// No more entries; the writer ends when all are written.
+    closing: bool,
+    /// Why the writer has ended.
+    stopped: Option<String>,
+    waiters: Vec<Waiter>,
+    /// All that is durable.
+    tree: Tree,
+    segment: u64,
+    flushes: u64,
+    fault: Option<Fault>,
+}
+
+struct Waiter {
+    index: u64,
+    reply: oneshot::Sender<Result<(), Fault>>,
+}
+
+impl Shared {
+    pub(crate) fn new(tree: Tree, max_entries: usize, max_bytes: usize) -> Self {
+        let queue = Queue {
+            leaves: Vec::new(),
+            next: tree.size(),
+            taken: tree.size(),
+            bytes: 0,
+            bytes_taken: 0,
+            wanted: false,
+            since: None,
+            closing: false,
+            stopped: None,
+            waiters: Vec::new(),
+            tree,
+            segment: 0,
+            flushes: 0,
+            fault: None,
+        };
+        let max_entries = max_entries.max(1) as u64;
+        Self {
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            max_entries,
+            max_bytes,
+        }
+    }
+
+    /// Queues a leaf and gives it its index.
+    pub(crate) fn append(&self, leaf: Vec<u8>, urgency: Urgency) -> Result<u64, Error> {
+        let mut queue = self.lock();
+        if queue.closing || queue.stopped.is_some() {
+            return Err(queue.stopped());
+        }
+        let entries = queue.next - queue.tree.size();
+        let bytes = queue.bytes + queue.bytes_taken;
+        if entries >= self.max_entries || (bytes > 0 && bytes + leaf.len() > self.max_bytes) {
+            return Err(Error::Full { entries });
+        }
+        let index = queue.next;
+        queue.next += 1;
+        queue.bytes += leaf.len();
+        queue.leaves.push(leaf);
+        let first = queue.since.is_none();
+        queue.since.get_or_insert_with(Instant::now);
+        if first || (urgency == Urgency::Now && !queue.wanted) {
+            self.work.notify_one();
+        }
+        queue.wanted |= urgency == Urgency::Now;
+        Ok(index)
+    }
+
+    /// What a caller has to await until the entry is durable; `None` if it is.
+    pub(crate) fn wait_for(
+        &self,
+        index: u64,
+    ) -> Result<Option<oneshot::Receiver<Result<(), Fault>>>, Error> {
+        let mut queue = self.lock();
+        if index < queue.tree.size() {
+            return Ok(None);
+        }
+        if index >= queue.next {
+            return Err(Error::NotAppended {
+                index,
+                entries: queue.next,
+            });
+        }
+        if queue.stopped.is_some() {
+            return Err(queue.stopped());
+        }
+        if !queue.wanted && (queue.fault.is_some() || index >= queue.taken) {
+            queue.wanted = true;
+            self.work.notify_one();
+        }
+        if queue.waiters.len() == queue.waiters.capacity() {
+            queue.waiters.retain(|waiter| !waiter.reply.is_closed());
+        }
+        let (reply, receiver) = oneshot::channel();
+        queue.waiters.push(Waiter { index, reply });
+        Ok(Some(receiver))
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let queue = self.lock();
+        let (tree, segment, flushes) = (queue.tree.clone(), queue.segment, queue.flushes);
+        let (queued, fault) = (queue.next - tree.size(), queue.fault.clone());
+        let stopped = queue.stopped.clone();
+        drop(queue);
+        Status {
+            entries: tree.size(),
+            root: tree.root(),
+            queued,
+            segment,
+            flushes,
+            fault,
+            stopped,
+        }
+    }
+
+    /// Takes no more entries, and has the writer end when all are written.
+    pub(crate) fn close(&self) {
+        self.lock().closing = true;
+        self.work.notify_one();
+    }
+
+    /// For the writer: waits until there is something that should be written. False: nothing is left
+    /// and nothing will come.
+    pub(crate) fn wait_for_work(&self) -> bool {
+        let mut queue = self.lock();
+        loop {
+            let Some(since) = queue.since else {
+                if queue.closing {
+                    return false;
+                }
+                queue = self
+                    .work
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = AT_THE_LATEST.saturating_sub(since.elapsed());
+            if queue.wanted || queue.closing || left.is_zero() {
+                return true;
+            }
+            queue = self.wait(queue, left);
+        }
+    }
+
+    /// For the writer: moves all that waits into `pending`. True: nothing will come after it.
+    pub(crate) fn take(&self, pending: &mut Vec<Vec<u8>>) -> bool {
+        let mut queue = self.lock();
+        queue.take(pending);
+        queue.closing
+    }
+
+    /// For the writer: like [`Shared::take`], and keeps the next index for the journal's own leaf.
+    pub(crate) fn take_and_reserve(&self, pending: &mut Vec<Vec<u8>>) {
+        let mut queue = self.lock();
+        queue.take(pending);
+        queue.next += 1;
+        queue.taken = queue.next;
+    }
+
+    /// For the writer: all that it had taken is durable and makes up this tree.
+    pub(crate) fn publish(&self, tree: &Tree, segment: u64) {
+        let mut queue = self.lock();
+        queue.tree.clone_from(tree);
+        queue.segment = segment;
+        queue.flushes += 1;
+        queue.bytes_taken = 0;
+        if queue.fault.take().is_some() {
+            tracing::info!(segment, entries = tree.size(), "the journal writes again");
+        }
+        let done = queue.waiters_below(tree.size());
+        drop(queue);
+        for waiter in done {
+            // A caller that no longer waits is no concern of the writer.
+            let _ = waiter.reply.send(Ok(()));
+        }
+    }
+
+    /// For the writer: an attempt to write the entries below `end` failed.
+    pub(crate) fn fail(&self, fault: &Fault, end: u64) {
+        let mut queue = self.lock();
+        if queue.fault.replace(fault.clone()).is_none() {
+            tracing::error!(%fault, "the journal cannot write; nothing becomes durable until it can");
+        }
+        let failed = queue.waiters_below(end);
+        drop(queue);
+        for waiter in failed {
+            let _ = waiter.reply.send(Err(fault.clone()));
+        }
+    }
+
+    /// For the writer: waits before another attempt, for less when somebody wants one.
+    pub(crate) fn pause(&self, at_most: Duration) {
+        let begin = Instant::now();
+        let mut queue = self.lock();
+        loop {
+            let until = if queue.wanted {
+                at_most.min(BETWEEN_ATTEMPTS)
+            } else {
+                at_most
+            };
+            let left = until.saturating_sub(begin.elapsed());
+            if queue.closing || left.is_zero() {
+                return;
+            }
+            queue = self.wait(queue, left);
+        }
+    }
+
+    /// For the writer: it has ended. The first reason stays.
+    pub(crate) fn stop(&self, reason: &str) {
+        let mut queue = self.lock();
+        queue.stopped.get_or_insert_with(|| reason.to_owned());
+        queue.waiters.clear();
+    }
+
+    /// The error for a caller whose waiter was dropped.
+    pub(crate) fn stopped(&self) -> Error {
+        self.lock().stopped()
+    }
+
+    /// After the writer has ended: whether everything that was appended is durable.
+    pub(crate) fn outcome(&self) -> Result<(), Error> {
+        let queue = self.lock();
+        match &queue.fault {
+            _ if queue.tree.size() == queue.next => Ok(()),
+            Some(fault) => Err(fault.clone().into()),
+            None => Err(queue.stopped()),
+        }
+    }
+
+    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>, at_most: Duration) -> MutexGuard<'a, Queue> {
+        self.work
+            .wait_timeout(queue, at_most)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // No code under the lock can panic half-way through a change.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn take(&mut self, pending: &mut Vec<Vec<u8>>) {
+        pending.append(&mut self.leaves);
+        self.taken = self.next;
+        self.bytes_taken += std::mem::take(&mut self.bytes);
+        self.wanted = false;
+        self.since = None;
+    }
+
+    fn waiters_below(&mut self, end: u64) -> Vec<Waiter> {
+        self.waiters
+            .extract_if(.., |waiter| waiter.index < end)
+            .collect()
+    }
+
+    fn stopped(&self) -> Error {
+        let reason = self.stopped.as_deref().unwrap_or("it is being closed");
+        Error::Stopped(reason.to_owned())
+    }
+}

@@ -1,0 +1,242 @@
+//! Segment files: their names, how one is prepared and begun, and how frames are added.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::{Disk, Operation};
+use crate::error::{Error, Fault};
+use crate::frame::{self, Header, Kind};
+use crate::snapshot;
+use crate::tree::{Hash, Tree};
+
+/// The name under which the next segment is prepared. A file of this name holds nothing that counts.
+const NEXT: &str = "next.tmp";
+
+/// Zeros are written and flushed in steps of this size, so that a flush of the running segment never
+/// waits behind a whole segment of them.
+static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
+
+/// The file of a segment.
+pub(crate) fn path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("segment-{number:010}.log"))
+}
+
+/// The numbers of the segments in a directory, rising. A directory that is not there has none.
+pub(crate) fn list(directory: &Path) -> Result<Vec<u64>, Error> {
+    let mut numbers = Vec::new();
+    let files = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(numbers),
+        files => files.map_err(Error::io("list", directory))?,
+    };
+    for file in files {
+        let name = file.map_err(Error::io("list", directory))?.file_name();
+        let digits = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("segment-")?.strip_suffix(".log"));
+        if let Some(number) = digits.and_then(|digits| digits.parse().ok())
+            && path(directory, number).file_name() == Some(&name)
+        {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// What a new segment opens with.
+pub(crate) struct Opening<'a> {
+    pub(crate) number: u64,
+    /// Digest of the last frame that counts in the segment before.
+    pub(crate) previous: Hash,
+    pub(crate) tree: &'a Tree,
+    /// Payload of the snapshot frame.
+    pub(crate) snapshot: &'a [u8],
+    /// The leaves of the first entries frame, among them the snapshot's.
+    pub(crate) leaves: &'a [Vec<u8>],
+}
+
+/// The segment that is being written.
+pub(crate) struct Segment {
+    file: File,
+    path: PathBuf,
+    header: Header,
+    /// Where the next frame goes.
+    offset: u64,
+    /// Bytes that are preallocated.
+    length: u64,
+    /// Digest of the last frame.
+    last: Hash,
+}
+
+impl Segment {
+    /// Begins a segment in `spare` or in a file made for it. On return the file with its snapshot, its
+    /// first leaves and `room` bytes for more is durable under its name. On failure nothing counts.
+    pub(crate) fn begin(
+        disk: &Disk,
+        directory: &Path,
+        spare: Option<File>,
+        room: u64,
+        opening: &Opening<'_>,
+    ) -> Result<Self, Fault> {
+        let path = path(directory, opening.number);
+        Self::write_and_name(disk, directory, spare, room, opening, &path).inspect_err(|_| {
+            // Gives the space back, which may be what is missing. Should a removal fail or not last,
+            // the file holds only entries that are queued anyhow, in their places.
+            let _ = disk.remove(&directory.join(NEXT));
+            let _ = disk.remove(&path);
+        })
+    }
+
+    fn write_and_name(
+        disk: &Disk,
+        directory: &Path,
+        spare: Option<File>,
+        room: u64,
+        opening: &Opening<'_>,
+        path: &Path,
+    ) -> Result<Self, Fault> {
+        let next = directory.join(NEXT);
+        let mut header = Header {
+            kind: Kind::Snapshot,
+            segment: opening.number,
+            salt: getrandom::u64()
+                .map_err(io::Error::other)
+                .map_err(Fault::at("salt", path))?,
+            sequence: 0,
+            first: opening.tree.size(),
+            length: opening.snapshot.len() as u64,
+            previous: opening.previous,
+        };
+        let (mut bytes, snapshot_digest) = frame::encode(&header, opening.snapshot);
+        header = following(&header, snapshot_digest, 0);
+        let payload = frame::encode_leaves(opening.leaves);
+        header.length = payload.len() as u64;
+        let (leaves, last) = frame::encode(&header, &payload);
+        bytes.extend_from_slice(&leaves);
+
+        let file = match spare {
+            Some(file) => file,
+            None => prepare(disk, directory, bytes.len() as u64 + room)?,
+        };
+        let length = extend(disk, &file, &next, bytes.len() as u64 + room)?;
+        disk.write(Operation::Write, &file, &bytes, 0)
+            .map_err(Fault::at("write", &next))?;
+        disk.flush(Operation::Flush, &file)
+            .map_err(Fault::at("flush", &next))?;
+        disk.rename(&next, path).map_err(Fault::at("name", path))?;
+        disk.flush_directory(directory)
+            .map_err(Fault::at("flush", directory))?;
+        let header = following(&header, last, opening.leaves.len() as u64);
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            header,
+            offset: bytes.len() as u64,
+            length,
+            last,
+        })
+    }
+
+    /// Whether a frame with this much payload fits.
+    pub(crate) fn fits(&self, payload: usize) -> bool {
+        self.offset + frame::size(payload) <= self.length
+    }
+
+    /// Adds the leaves as one frame, durable on return. After an error the segment must be given up: what is
+    /// on the disk cannot be known.
+    pub(crate) fn append(&mut self, disk: &Disk, leaves: &[Vec<u8>]) -> Result<(), Fault> {
+        let payload = frame::encode_leaves(leaves);
+        self.header.length = payload.len() as u64;
+        let (bytes, digest) = frame::encode(&self.header, &payload);
+        disk.write(Operation::Write, &self.file, &bytes, self.offset)
+            .map_err(Fault::at("write", &self.path))?;
+        disk.flush(Operation::Flush, &self.file)
+            .map_err(Fault::at("flush", &self.path))?;
+        self.header = following(&self.header, digest, leaves.len() as u64);
+        self.offset += bytes.len() as u64;
+        self.last = digest;
+        Ok(())
+    }
+
+    /// Digest of the last frame.
+    pub(crate) fn last(&self) -> Hash {
+        self.last
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.header.segment
+    }
+
+    /// Gives back the space behind the last frame. The segment is finished.
+    pub(crate) fn trim(self) {
+        trim(&self.file, &self.path, self.offset);
+    }
+}
+
+/// Cuts a finished file's zeros off. Nothing depends on it but free space.
+pub(crate) fn trim(file: &File, path: &Path, length: u64) {
+    if let Err(error) = file.set_len(length) {
+        tracing::warn!(path = %path.display(), %error, "cannot trim a finished segment");
+    }
+}
+
+/// The header of the entries frame that follows one with this header, digest and number of leaves.
+fn following(header: &Header, digest: Hash, leaves: u64) -> Header {
+    Header {
+        kind: Kind::Entries,
+        sequence: header.sequence + 1,
+        first: header.first + leaves,
+        length: 0,
+        previous: digest,
+        ..*header
+    }
+}
+
+/// Makes a file of `length` zeros that are really allocated: later writes overwrite, and their flush
+/// has no metadata to write.
+pub(crate) fn prepare(disk: &Disk, directory: &Path, length: u64) -> Result<File, Fault> {
+    let path = directory.join(NEXT);
+    remove_leftover(disk, directory)?;
+    let file = disk.create(&path).map_err(Fault::at("create", &path))?;
+    let extended = extend(disk, &file, &path, length);
+    if extended.is_err() {
+        let _ = disk.remove(&path);
+    }
+    extended.map(|_| file)
+}
+
+/// Removes a half-prepared file.
+pub(crate) fn remove_leftover(disk: &Disk, directory: &Path) -> Result<(), Fault> {
+    let path = directory.join(NEXT);
+    match disk.remove(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Fault::at("remove", &path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Extends a file with zeros to at least `length` bytes; returns its length.
+fn extend(disk: &Disk, file: &File, path: &Path, length: u64) -> Result<u64, Fault> {
+    let mut end = file.metadata().map_err(Fault::at("examine", path))?.len();
+    for zeros in std::iter::repeat(ZEROS.as_slice()) {
+        let Some(missing) = length.checked_sub(end).filter(|missing| *missing > 0) else {
+            break;
+        };
+        let zeros = zeros.get(..missing as usize).unwrap_or(zeros);
+        disk.write(Operation::Zero, file, zeros, end)
+            .map_err(Fault::at("write", path))?;
+        disk.flush(Operation::FlushZeros, file)
+            .map_err(Fault::at("flush", path))?;
+        end += zeros.len() as u64;
+    }
+    Ok(end)
+}
+
+/// Payload of the snapshot frame, and what its leaf says of it.
+pub(crate) fn snapshot_payload(tree: &Tree, owner: &[u8]) -> (Vec<u8>, Hash) {
+    let payload = snapshot::encode(tree, owner);
+    let digest = snapshot::digest(&payload);
+    (payload, digest)
+}

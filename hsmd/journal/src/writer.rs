@@ -1,0 +1,257 @@
+//! The writer thread: what waits becomes one frame, one write and one flush.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::State;
+use crate::disk::Disk;
+use crate::error::Fault;
+use crate::frame;
+use crate::open::{Lock, Options};
+use crate::queue::Shared;
+use crate::segment::{self, Opening, Segment};
+use crate::snapshot::{Cut, SnapshotLeaf, is_snapshot_leaf};
+use crate::tree::{Hash, Tree, leaf_hash};
+
+/// How long the first and the later pauses between attempts to begin a segment after a fault are.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// One successful write and flush, for the owner's metrics.
+#[derive(Clone, Debug)]
+pub struct Flush {
+    /// Entries that became durable by it, the journal's own included.
+    pub entries: u64,
+    /// How long writing and `fdatasync` took; with `new_segment` all that beginning the segment took.
+    pub duration: Duration,
+    /// Whether a new segment was begun.
+    pub new_segment: bool,
+}
+
+/// Is told of each flush, in the writer thread.
+pub type Observer = Arc<dyn Fn(&Flush) + Send + Sync>;
+
+/// Why a flush did not come about.
+pub(crate) enum Failure {
+    /// The disk's fault; heals.
+    Disk(Fault),
+    /// The state did not take an entry that is in the journal; does not heal.
+    State(String),
+}
+
+/// Owns everything that is written.
+pub(crate) struct Writer<S> {
+    shared: Arc<Shared>,
+    disk: Disk,
+    directory: PathBuf,
+    options: Options,
+    /// State and tree of all durable entries.
+    state: S,
+    tree: Tree,
+    /// Digest of the last durable frame.
+    last: Hash,
+    /// `None` after a fault: the segment was given up.
+    segment: Option<Segment>,
+    next_number: u64,
+    /// The file for the next segment, being prepared.
+    spare: Option<JoinHandle<Result<File, Fault>>>,
+    /// The entries that come next, in their order. All of them go into the next frame.
+    pending: Vec<Vec<u8>>,
+    /// Which of them is the snapshot leaf of the segment to be begun.
+    snapshot_leaf: Option<usize>,
+    /// What was cut from the segment before this program's first.
+    cut: Option<Cut>,
+    _lock: Lock,
+}
+
+/// What replay gives the writer to go on from.
+pub(crate) struct Replayed<S> {
+    pub(crate) state: S,
+    pub(crate) tree: Tree,
+    pub(crate) last: Hash,
+    pub(crate) next_number: u64,
+    pub(crate) cut: Option<Cut>,
+}
+
+impl<S: State> Writer<S> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        disk: Disk,
+        directory: PathBuf,
+        options: Options,
+        replayed: Replayed<S>,
+        lock: Lock,
+    ) -> Self {
+        let Replayed {
+            state,
+            tree,
+            last,
+            next_number,
+            cut,
+        } = replayed;
+        Self {
+            shared,
+            disk,
+            directory,
+            options,
+            state,
+            tree,
+            last,
+            segment: None,
+            next_number,
+            spare: None,
+            pending: Vec::new(),
+            snapshot_leaf: None,
+            cut,
+            _lock: lock,
+        }
+    }
+
+    /// The thread: writes until the journal is closed.
+    pub(crate) fn run(mut self) {
+        while self.shared.wait_for_work() {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let last_attempt = self.shared.take(&mut self.pending);
+                match self.flush() {
+                    Ok(()) => break,
+                    Err(Failure::State(reason)) => return self.shared.stop(&reason),
+                    Err(Failure::Disk(fault)) => {
+                        self.segment = None;
+                        self.shared
+                            .fail(&fault, self.tree.size() + self.pending.len() as u64);
+                        if last_attempt {
+                            return;
+                        }
+                        self.shared.pause(pause);
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes all pending entries durable, in a new segment where there is none or they do not fit.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        let begin = Instant::now();
+        let payload = frame::payload_size(&self.pending);
+        let room = self
+            .segment
+            .as_mut()
+            .filter(|segment| segment.fits(payload));
+        let new_segment = room.is_none();
+        let written = match room {
+            Some(segment) => segment.append(&self.disk, &self.pending),
+            None => self.begin_segment(),
+        };
+        written.map_err(Failure::Disk)?;
+        let duration = begin.elapsed();
+        let entries = self.pending.len() as u64;
+        self.settle().map_err(Failure::State)?;
+        if let Some(observer) = &self.options.observer {
+            observer(&Flush {
+                entries,
+                duration,
+                new_segment,
+            });
+        }
+        Ok(())
+    }
+
+    /// The owner's state of all durable entries, as it goes into a snapshot.
+    pub(crate) fn snapshot(&self) -> Vec<u8> {
+        self.state.snapshot()
+    }
+
+    /// Begins the next segment, with the snapshot of what is durable and all pending entries.
+    fn begin_segment(&mut self) -> Result<(), Fault> {
+        let place = *self.snapshot_leaf.get_or_insert_with(|| {
+            self.shared.take_and_reserve(&mut self.pending);
+            self.pending.push(Vec::new());
+            self.pending.len() - 1
+        });
+        // A number is used for one attempt only: the file of a failed one may turn up after a crash.
+        let number = self.next_number;
+        self.next_number += 1;
+        let (snapshot, digest) = segment::snapshot_payload(&self.tree, &self.state.snapshot());
+        let leaf = SnapshotLeaf {
+            segment: number,
+            size: self.tree.size(),
+            cut: self.cut,
+            digest,
+        };
+        if let Some(place) = self.pending.get_mut(place) {
+            *place = leaf.encode();
+        }
+        let spare = self.take_spare();
+        let opening = Opening {
+            number,
+            previous: self.last,
+            tree: &self.tree,
+            snapshot: &snapshot,
+            leaves: &self.pending,
+        };
+        let room = self.options.segment_bytes;
+        let segment = Segment::begin(&self.disk, &self.directory, spare, room, &opening)?;
+        if let Some(finished) = self.segment.replace(segment) {
+            finished.trim();
+        }
+        self.snapshot_leaf = None;
+        self.cut = None;
+        self.prepare_spare(room + frame::size(snapshot.len()));
+        Ok(())
+    }
+
+    /// Pending entries are durable: takes them in and tells the waiters.
+    fn settle(&mut self) -> Result<(), String> {
+        for leaf in self.pending.drain(..) {
+            let index = self.tree.size();
+            self.tree.push(leaf_hash(&leaf));
+            if !is_snapshot_leaf(&leaf) {
+                self.state.apply(index, &leaf).map_err(|reason| {
+                    tracing::error!(
+                        index,
+                        reason,
+                        "the state refused an entry of its own journal"
+                    );
+                    format!("the state does not take entry {index}: {reason}")
+                })?;
+            }
+        }
+        if let Some(segment) = &self.segment {
+            self.last = segment.last();
+            self.shared.publish(&self.tree, segment.number());
+        }
+        Ok(())
+    }
+
+    fn prepare_spare(&mut self, length: u64) {
+        let (disk, directory) = (self.disk.clone(), self.directory.clone());
+        let work = move || segment::prepare(&disk, &directory, length);
+        self.spare = thread::Builder::new()
+            .name("journal-spare".to_owned())
+            .spawn(work)
+            .ok();
+    }
+
+    /// The prepared file. One that could not be prepared is tried again where it is needed.
+    fn take_spare(&mut self) -> Option<File> {
+        let prepared = self.spare.take()?.join().ok()?;
+        prepared
+            .inspect_err(|fault| tracing::warn!(%fault, "no spare segment was prepared"))
+            .ok()
+    }
+}
+
+impl<S> Drop for Writer<S> {
+    /// However the thread ends, nobody waits for ever, and the lock is held until nothing writes.
+    fn drop(&mut self) {
+        self.shared.stop("it was closed, or its writer failed");
+        if let Some(spare) = self.spare.take() {
+            let _ = spare.join();
+        }
+    }
+}
