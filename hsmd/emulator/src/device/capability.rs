@@ -1,0 +1,84 @@
+//! Capabilities and domains: who may do what with which object.
+//!
+//! Source: the vendor's user guide, "Capability"; bit numbers as in PyPI `yubihsm`, `defs.py`.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ErrorCode;
+
+/// A set of capabilities, one bit each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Capabilities(pub(crate) u64);
+
+impl Capabilities {
+    pub(crate) const NONE: Self = Self(0);
+    /// Every bit, also those without a meaning: what the device's first authentication key shows.
+    pub(crate) const ALL: Self = Self(u64::MAX);
+
+    pub(crate) const GET_OPAQUE: Self = Self(1 << 0x00);
+    pub(crate) const PUT_OPAQUE: Self = Self(1 << 0x01);
+    pub(crate) const PUT_AUTHENTICATION_KEY: Self = Self(1 << 0x02);
+    pub(crate) const PUT_ASYMMETRIC_KEY: Self = Self(1 << 0x03);
+    pub(crate) const GENERATE_ASYMMETRIC_KEY: Self = Self(1 << 0x04);
+    pub(crate) const SIGN_ECDSA: Self = Self(1 << 0x07);
+    pub(crate) const SIGN_EDDSA: Self = Self(1 << 0x08);
+    pub(crate) const SET_OPTION: Self = Self(1 << 0x11);
+    pub(crate) const GET_OPTION: Self = Self(1 << 0x12);
+    pub(crate) const GET_PSEUDO_RANDOM: Self = Self(1 << 0x13);
+    pub(crate) const GET_LOG_ENTRIES: Self = Self(1 << 0x18);
+    pub(crate) const RESET_DEVICE: Self = Self(1 << 0x1c);
+    pub(crate) const DELETE_OPAQUE: Self = Self(1 << 0x27);
+    pub(crate) const DELETE_AUTHENTICATION_KEY: Self = Self(1 << 0x28);
+    pub(crate) const DELETE_ASYMMETRIC_KEY: Self = Self(1 << 0x29);
+    pub(crate) const CHANGE_AUTHENTICATION_KEY: Self = Self(1 << 0x2e);
+
+    /// Whether every capability of `other` is in this set.
+    pub(crate) fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether at least one capability of `other` is in this set.
+    pub(crate) fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Fails with [`ErrorCode::InsufficientPermissions`] unless all of `needed` is in this set.
+    pub(crate) fn require(self, needed: Self) -> Result<(), ErrorCode> {
+        if self.contains(needed) {
+            Ok(())
+        } else {
+            Err(ErrorCode::InsufficientPermissions)
+        }
+    }
+}
+
+/// A set of the 16 domains, one bit each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Domains(pub(crate) u16);
+
+impl Domains {
+    pub(crate) const ALL: Self = Self(u16::MAX);
+
+    pub(crate) fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub(crate) fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// What a session may do: the properties of the authentication key that opened it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Authority {
+    /// Identifier of the authentication key.
+    pub(crate) key_id: u16,
+    /// Commands that it may run.
+    pub(crate) capabilities: Capabilities,
+    /// Capabilities that it may give to objects.
+    pub(crate) delegated: Capabilities,
+    /// Domains in which it sees and makes objects.
+    pub(crate) domains: Domains,
+}

@@ -1,0 +1,147 @@
+//! The commands, one module a group, and the way from a command code to its handler.
+
+pub(crate) mod asymmetric;
+pub(crate) mod audit;
+pub(crate) mod authentication;
+pub(crate) mod general;
+pub(crate) mod object;
+pub(crate) mod opaque;
+pub(crate) mod session;
+
+use super::Device;
+use super::capability::Authority;
+use super::error::ErrorCode;
+use super::frame::Fields;
+
+/// The commands that are implemented, by their codes on the wire.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(crate) enum Command {
+    Echo = 0x01,
+    CreateSession = 0x03,
+    AuthenticateSession = 0x04,
+    SessionMessage = 0x05,
+    DeviceInfo = 0x06,
+    ResetDevice = 0x08,
+    CloseSession = 0x40,
+    GetStorageInfo = 0x41,
+    PutOpaque = 0x42,
+    GetOpaque = 0x43,
+    PutAuthenticationKey = 0x44,
+    PutAsymmetricKey = 0x45,
+    GenerateAsymmetricKey = 0x46,
+    ListObjects = 0x48,
+    GetLogEntries = 0x4d,
+    GetObjectInfo = 0x4e,
+    SetOption = 0x4f,
+    GetOption = 0x50,
+    GetPseudoRandom = 0x51,
+    GetPublicKey = 0x54,
+    SignEcdsa = 0x56,
+    DeleteObject = 0x58,
+    SetLogIndex = 0x67,
+    SignEddsa = 0x6a,
+    BlinkDevice = 0x6b,
+    ChangeAuthenticationKey = 0x6c,
+}
+
+impl Command {
+    const LIST: [Self; 26] = [
+        Self::Echo,
+        Self::CreateSession,
+        Self::AuthenticateSession,
+        Self::SessionMessage,
+        Self::DeviceInfo,
+        Self::ResetDevice,
+        Self::CloseSession,
+        Self::GetStorageInfo,
+        Self::PutOpaque,
+        Self::GetOpaque,
+        Self::PutAuthenticationKey,
+        Self::PutAsymmetricKey,
+        Self::GenerateAsymmetricKey,
+        Self::ListObjects,
+        Self::GetLogEntries,
+        Self::GetObjectInfo,
+        Self::SetOption,
+        Self::GetOption,
+        Self::GetPseudoRandom,
+        Self::GetPublicKey,
+        Self::SignEcdsa,
+        Self::DeleteObject,
+        Self::SetLogIndex,
+        Self::SignEddsa,
+        Self::BlinkDevice,
+        Self::ChangeAuthenticationKey,
+    ];
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        Self::LIST.into_iter().find(|known| *known as u8 == byte)
+    }
+
+    /// The key that the log shows as the command's target. A command that makes an object answers with its
+    /// identifier; others begin with the one that they use.
+    pub(crate) fn target_key(self, data: &[u8], result: &Result<Vec<u8>, ErrorCode>) -> u16 {
+        let names = match self {
+            Self::PutOpaque
+            | Self::PutAuthenticationKey
+            | Self::PutAsymmetricKey
+            | Self::GenerateAsymmetricKey => result.as_deref().unwrap_or(data),
+            Self::GetOpaque
+            | Self::GetObjectInfo
+            | Self::GetPublicKey
+            | Self::SignEcdsa
+            | Self::SignEddsa
+            | Self::DeleteObject
+            | Self::ChangeAuthenticationKey
+            | Self::CreateSession => data,
+            _ => &[],
+        };
+        names
+            .first_chunk()
+            .map_or(super::audit::NO_KEY, |id| u16::from_be_bytes(*id))
+    }
+
+    /// Whether the answer is a signature.
+    pub(crate) fn signs(self) -> bool {
+        matches!(self, Self::SignEcdsa | Self::SignEddsa)
+    }
+}
+
+/// Runs a command of an authenticated session and returns the data of its answer.
+pub(crate) fn execute(
+    device: &mut Device,
+    authority: &Authority,
+    command: Command,
+    data: &[u8],
+) -> Result<Vec<u8>, ErrorCode> {
+    let fields = Fields::new(data);
+    match command {
+        Command::Echo => Ok(data.to_vec()),
+        Command::DeviceInfo => general::device_info(device, fields),
+        Command::GetStorageInfo => general::storage_info(device, fields),
+        Command::GetPseudoRandom => general::pseudo_random(authority, fields),
+        Command::BlinkDevice => general::blink(fields),
+        Command::ResetDevice => general::reset(authority, fields),
+        Command::CloseSession => session::close(fields),
+        Command::ListObjects => object::list(device, authority, fields),
+        Command::GetObjectInfo => object::information(device, authority, fields),
+        Command::DeleteObject => object::delete(device, authority, fields),
+        Command::PutOpaque => opaque::put(device, authority, fields),
+        Command::GetOpaque => opaque::get(device, authority, fields),
+        Command::PutAuthenticationKey => authentication::put(device, authority, fields),
+        Command::ChangeAuthenticationKey => authentication::change(device, authority, fields),
+        Command::PutAsymmetricKey => asymmetric::put(device, authority, fields),
+        Command::GenerateAsymmetricKey => asymmetric::generate(device, authority, fields),
+        Command::GetPublicKey => asymmetric::public_key(device, authority, fields),
+        Command::SignEddsa => asymmetric::sign_eddsa(device, authority, fields),
+        Command::SignEcdsa => asymmetric::sign_ecdsa(device, authority, fields),
+        Command::GetLogEntries => audit::get_entries(device, authority, fields),
+        Command::SetLogIndex => audit::set_index(device, authority, fields),
+        Command::GetOption => audit::get_option(device, authority, fields),
+        Command::SetOption => audit::set_option(device, authority, fields),
+        Command::CreateSession | Command::AuthenticateSession | Command::SessionMessage => {
+            Err(ErrorCode::InvalidCommand)
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Authentication keys: who may open sessions.
+
+use super::object::{permit, properties};
+use crate::device::Device;
+use crate::device::algorithm::Algorithm;
+use crate::device::capability::{Authority, Capabilities};
+use crate::device::error::ErrorCode;
+use crate::device::frame::Fields;
+use crate::device::object::{Content, ObjectType, Origin};
+
+/// PUT AUTHENTICATION KEY: K-ENC and K-MAC, 16 bytes each; answers with the identifier.
+pub(crate) fn put(
+    device: &mut Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let properties = properties(&mut fields, true)?;
+    permit(authority, Capabilities::PUT_AUTHENTICATION_KEY, &properties)?;
+    let content = Content::import(
+        ObjectType::AuthenticationKey,
+        properties.algorithm,
+        fields.rest(),
+    )?;
+    let id = device.store.insert(properties, Origin::Imported, content)?;
+    Ok(id.to_be_bytes().to_vec())
+}
+
+/// CHANGE AUTHENTICATION KEY: new keys for the one that opened this session. Open sessions stay open.
+pub(crate) fn change(
+    device: &mut Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    let algorithm = fields.u8()?;
+    authority
+        .capabilities
+        .require(Capabilities::CHANGE_AUTHENTICATION_KEY)?;
+    if id != authority.key_id {
+        return Err(ErrorCode::InvalidId);
+    }
+    let algorithm = Algorithm::from_byte(algorithm)?;
+    let content = Content::import(ObjectType::AuthenticationKey, algorithm, fields.rest())?;
+    device
+        .store
+        .replace((ObjectType::AuthenticationKey, id), content)?;
+    Ok(id.to_be_bytes().to_vec())
+}

@@ -1,0 +1,129 @@
+//! What outlives a power cycle, in the form in which it is written to a file.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::algorithm::Algorithm;
+use super::audit::Audit;
+use super::capability::{Capabilities, Domains};
+use super::identity::{EMULATOR_SERIALS, Identity};
+use super::object::{Content, LABEL_LENGTH, Object, ObjectType, Origin, Properties};
+use super::store::{Name, Store};
+
+/// All that a device remembers. Private keys stand in it in the clear.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    serial: u32,
+    attestation_key: Hex,
+    certificate: Hex,
+    objects: Vec<Record>,
+    /// Type, identifier and last sequence number of objects that were deleted.
+    last_sequences: Vec<(u8, u16, u8)>,
+    audit: Audit,
+}
+
+impl State {
+    /// Serial number of the device whose state this is.
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    pub(crate) fn capture(identity: &Identity, store: &Store, audit: &Audit) -> Self {
+        let sequence = |((kind, id), sequence): (Name, u8)| (kind.byte(), id, sequence);
+        Self {
+            serial: identity.serial,
+            attestation_key: Hex(identity.attestation_key.clone()),
+            certificate: Hex(Zeroizing::new(identity.certificate.clone())),
+            objects: store.iter().map(Record::from).collect(),
+            last_sequences: store.last_sequences().map(sequence).collect(),
+            audit: audit.clone(),
+        }
+    }
+
+    /// `None` if no device could be in this state.
+    pub(crate) fn restore(self) -> Option<(Identity, Store, Audit)> {
+        if !EMULATOR_SERIALS.contains(&self.serial) {
+            return None;
+        }
+        let identity = Identity {
+            serial: self.serial,
+            attestation_key: self.attestation_key.0,
+            certificate: self.certificate.0.to_vec(),
+        };
+        let objects: Option<Vec<_>> = self.objects.iter().map(Record::object).collect();
+        let sequence = |(kind, id, last)| Some(((ObjectType::from_byte(kind)?, id), last));
+        let sequences: Option<Vec<_>> = self.last_sequences.into_iter().map(sequence).collect();
+        Some((identity, Store::restore(objects?, sequences?)?, self.audit))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    id: u16,
+    kind: u8,
+    algorithm: Algorithm,
+    label: Hex,
+    domains: Domains,
+    capabilities: Capabilities,
+    delegated: Capabilities,
+    origin: u8,
+    sequence: u8,
+    content: Hex,
+}
+
+impl From<&Object> for Record {
+    fn from(object: &Object) -> Self {
+        let p = &object.properties;
+        Self {
+            id: p.id,
+            kind: object.kind().byte(),
+            algorithm: p.algorithm,
+            label: Hex(Zeroizing::new(p.label.to_vec())),
+            domains: p.domains,
+            capabilities: p.capabilities,
+            delegated: p.delegated,
+            origin: object.origin as u8,
+            sequence: object.sequence,
+            content: Hex(object.content.export()),
+        }
+    }
+}
+
+impl Record {
+    fn object(&self) -> Option<Object> {
+        let label: &[u8; LABEL_LENGTH] = self.label.0.as_slice().try_into().ok()?;
+        let kind = ObjectType::from_byte(self.kind)?;
+        Some(Object {
+            properties: Properties {
+                id: self.id,
+                label: *label,
+                domains: self.domains,
+                capabilities: self.capabilities,
+                algorithm: self.algorithm,
+                delegated: self.delegated,
+            },
+            origin: Origin::from_byte(self.origin)?,
+            sequence: self.sequence,
+            content: Content::import(kind, self.algorithm, &self.content.0).ok()?,
+        })
+    }
+}
+
+/// Bytes, as a hexadecimal string in the file.
+struct Hex(Zeroizing<Vec<u8>>);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(hex::encode(self.0.as_slice())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let bytes = hex::decode(text.as_bytes()).map_err(serde::de::Error::custom)?;
+        Ok(Self(Zeroizing::new(bytes)))
+    }
+}
