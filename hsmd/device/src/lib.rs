@@ -6,6 +6,8 @@
 
 mod error;
 mod key;
+#[cfg(feature = "mock")]
+pub mod mock;
 pub mod pkcs11;
 mod secret_file;
 mod worker;

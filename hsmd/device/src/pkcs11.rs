@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as Cause, RvError};
@@ -248,6 +249,9 @@ impl Device for TokenSession {
 /// Loads and initialises a module. It stays in the process for good, and is never finalised: both would pull it away
 /// from under other sessions, and from threads that it may have started.
 fn load(path: &Path) -> Result<Pkcs11, Error> {
+    // PKCS#11 leaves C_Initialize unprotected: SoftHSM2 breaks when two workers call it at a time.
+    static LOADING: Mutex<()> = Mutex::new(());
+    let _loading = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     let failed = |cause: Cause| Error::Module {
         module: path.to_owned(),
         cause: describe(&cause),

@@ -425,8 +425,8 @@ fn connection_failed(cause: &Cause) -> bool {
     false
 }
 
-/// The range of serial numbers that the emulator takes its own from. The vendor's begin with 0.
-const EMULATOR_SERIALS: std::ops::RangeInclusive<u32> = 4_200_000_000..=4_209_999_999;
+/// The emulator's serial numbers. Known here also where the emulator itself is not built in.
+const EMULATOR_SERIALS: std::ops::RangeInclusive<u32> = 4_200_000_000..=4_200_999_999;
 
 /// What the emulator's factory certificate contains and no vendor's does.
 const EMULATOR_MARK: &[u8] = b"EMULATOR";
@@ -493,6 +493,13 @@ mod tests {
                 assert!(error.to_string().contains("--mock"), "{error}");
             }
         }
+    }
+
+    #[cfg(feature = "mock")]
+    #[test]
+    fn the_emulator_has_the_identity_that_is_looked_for() {
+        assert_eq!(EMULATOR_SERIALS, yubihsm_emulator::EMULATOR_SERIALS);
+        assert_eq!(EMULATOR_MARK, yubihsm_emulator::EMULATOR_MARK.as_bytes());
     }
 
     #[test]
