@@ -244,7 +244,8 @@ fn restore<S: State>(directory: &Path, snapshot: &[u8]) -> Result<S, Error> {
 /// clean, and never write it: so it is written again, the same bytes, and flushed.
 fn rewrite_last_frame(disk: &Disk, scan: &Scan) -> Result<File, Error> {
     let path = scan.path();
-    let file = OpenOptions::new()
+    let file = File::options()
+        .read(true)
         .write(true)
         .open(path)
         .map_err(Error::io("open", path))?;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::frame::{self, FIELDS, Header, Kind, MAGIC, PREFIX, SECTOR};
+use crate::frame::{self, FIELDS, Header, Kind, MAGIC, PREFIX, SECTOR, VERSION};
 use crate::segment;
 use crate::snapshot::{self, Cut, SnapshotLeaf, is_snapshot_leaf};
 use crate::tree::{Hash, Tree};
@@ -61,13 +61,7 @@ impl Scan {
         let frame = frame_at(&file, 0).map_err(Error::io("read", &path))?;
         let frame = frame
             .filter(|frame| frame.header.kind == Kind::Snapshot && frame.header.segment == number)
-            .ok_or_else(|| {
-                Error::damaged(
-                    &path,
-                    0,
-                    "the snapshot that opens the segment does not verify",
-                )
-            })?;
+            .ok_or_else(|| Error::damaged(&path, 0, unreadable(&file)))?;
         let size = frame.header.first;
         let (tree, owner) = snapshot::decode(size, &frame.payload).ok_or_else(|| {
             Error::damaged(
@@ -237,6 +231,17 @@ impl Scan {
 
     fn is_ours(&self, frame: &Frame) -> bool {
         frame.header.segment == self.number && frame.header.salt == self.salt
+    }
+}
+
+/// Why a segment's snapshot cannot be read.
+fn unreadable(file: &File) -> String {
+    let mut start = [0; MAGIC.len() + 1];
+    match (file.read_exact_at(&mut start, 0), start.split_last()) {
+        (Ok(()), Some((version, magic))) if *magic == MAGIC && *version != VERSION => {
+            format!("its format is version {version}, and this program reads version {VERSION}")
+        }
+        _ => "the snapshot that opens the segment does not verify".to_owned(),
     }
 }
 

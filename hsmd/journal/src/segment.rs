@@ -13,6 +13,10 @@ use crate::tree::{Hash, Tree};
 /// The name under which the next segment is prepared. A file of this name holds nothing that counts.
 const NEXT: &str = "next.tmp";
 
+/// The room of a segment whose file was not prepared beforehand: soon made, so that a start or the
+/// recovery from a fault takes a few milliseconds.
+const ROOM_AT_ONCE: u64 = 1 << 20;
+
 /// Zeros are written and flushed in steps of this size, so that a flush of the running segment never
 /// waits behind a whole segment of them.
 static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
@@ -70,8 +74,9 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Begins a segment in `spare` or in a file made for it. On return the file with its snapshot, its
-    /// first leaves and `room` bytes for more is durable under its name. On failure nothing counts.
+    /// Begins a segment in `spare`, or in a file made for it with at most `room` bytes for more leaves.
+    /// On return the file with its snapshot and first leaves is durable under its name. On failure
+    /// nothing counts.
     pub(crate) fn begin(
         disk: &Disk,
         directory: &Path,
@@ -115,11 +120,12 @@ impl Segment {
         let (leaves, last) = frame::encode(&header, &payload);
         bytes.extend_from_slice(&leaves);
 
+        let needed = bytes.len() as u64 + room.min(ROOM_AT_ONCE);
         let file = match spare {
             Some(file) => file,
-            None => prepare(disk, directory, bytes.len() as u64 + room)?,
+            None => prepare(disk, directory, needed)?,
         };
-        let length = extend(disk, &file, &next, bytes.len() as u64 + room)?;
+        let length = extend(disk, &file, &next, needed)?;
         disk.write(Operation::Write, &file, &bytes, 0)
             .map_err(Fault::at("write", &next))?;
         disk.flush(Operation::Flush, &file)
@@ -138,7 +144,7 @@ impl Segment {
         })
     }
 
-    /// Whether a frame with this much payload fits.
+    /// Whether a frame with this much payload fits into what is preallocated.
     pub(crate) fn fits(&self, payload: usize) -> bool {
         self.offset + frame::size(payload) <= self.length
     }
@@ -191,6 +197,12 @@ fn following(header: &Header, digest: Hash, leaves: u64) -> Header {
         previous: digest,
         ..*header
     }
+}
+
+/// How long a file to prepare for a segment should be: a snapshot like the last one, first leaves of
+/// usual size, and `room` for more.
+pub(crate) fn spare_length(snapshot: usize, room: u64) -> u64 {
+    frame::size(snapshot) + room.min(ROOM_AT_ONCE) + room
 }
 
 /// Makes a file of `length` zeros that are really allocated: later writes overwrite, and their flush

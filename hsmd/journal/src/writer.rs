@@ -134,16 +134,19 @@ impl<S: State> Writer<S> {
         }
     }
 
-    /// Makes all pending entries durable, in a new segment where there is none or they do not fit.
+    /// Makes all pending entries durable, in a new segment where there is none or it is full.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         let begin = Instant::now();
         let payload = frame::payload_size(&self.pending);
-        let room = self
+        // Until the next file is prepared, a full segment goes on behind its preallocated end: such a
+        // flush has metadata to write, but nobody waits for the preparation.
+        let prepared = self.spare.as_ref().is_none_or(JoinHandle::is_finished);
+        let usable = self
             .segment
             .as_mut()
-            .filter(|segment| segment.fits(payload));
-        let new_segment = room.is_none();
-        let written = match room {
+            .filter(|segment| !prepared || segment.fits(payload));
+        let new_segment = usable.is_none();
+        let written = match usable {
             Some(segment) => segment.append(&self.disk, &self.pending),
             None => self.begin_segment(),
         };
@@ -201,7 +204,7 @@ impl<S: State> Writer<S> {
         }
         self.snapshot_leaf = None;
         self.cut = None;
-        self.prepare_spare(room + frame::size(snapshot.len()));
+        self.prepare_spare(segment::spare_length(snapshot.len(), room));
         Ok(())
     }
 

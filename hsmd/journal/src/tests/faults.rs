@@ -10,7 +10,7 @@ pub(crate) use crate::disk::Operation;
 /// How an operation fails. `EIO` in each case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Nothing happened. A failed flush loses what was last written.
+    /// Nothing happened. A failed flush undoes what was last written.
     Lost,
     /// Half of it happened; only of writes.
     Short,
@@ -35,12 +35,18 @@ struct State {
     injections: Vec<Injection>,
     done: Vec<Operation>,
     failed: usize,
-    last_write: Option<(File, u64, usize)>,
+    /// The place that was last written, with what was there before.
+    last_write: Option<(File, u64, Vec<u8>)>,
 }
 
 impl Plan {
     pub(crate) fn inject(&self, injection: Injection) {
         self.0.lock().unwrap().injections.push(injection);
+    }
+
+    /// All operations so far, in order.
+    pub(crate) fn done(&self) -> Vec<Operation> {
+        self.0.lock().unwrap().done.clone()
     }
 
     /// How many operations of this kind there were.
@@ -68,7 +74,10 @@ impl Plan {
     ) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         if operation == Operation::Write {
-            state.last_write = Some((file.try_clone()?, offset, bytes.len()));
+            let mut before = vec![0; bytes.len()];
+            // Whatever lies behind the end of the file was zero, in effect.
+            let _ = file.read_at(&mut before, offset);
+            state.last_write = Some((file.try_clone()?, offset, before));
         }
         if state.mode(operation) == Some(Mode::Short) {
             file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
@@ -89,8 +98,8 @@ impl Plan {
             .last_write
             .take_if(|_| mode == Some(Mode::Lost) && operation == Operation::Flush);
         drop(state);
-        if let Some((file, offset, length)) = lost {
-            file.write_all_at(&vec![0; length], offset)?;
+        if let Some((file, offset, before)) = lost {
+            file.write_all_at(&before, offset)?;
         }
         match mode {
             None => return work(),

@@ -1,8 +1,12 @@
 //! Tests of the journal as a whole. Those of one file's code are in that file.
 
 mod basics;
+mod crashes;
 pub(crate) mod faults;
+mod faulty_disk;
+mod properties;
 
+use std::fs;
 use std::path::Path;
 
 use crate::{Entry, Error, Journal, Opened, Options, State, Ticket, Urgency};
@@ -50,7 +54,7 @@ impl State for Memory {
 /// Small segments, so that tests cross from one to the next.
 pub(crate) fn small() -> Options {
     Options {
-        segment_bytes: 4096,
+        segment_bytes: 1024,
         ..Options::default()
     }
 }
@@ -94,4 +98,23 @@ pub(crate) fn entries(directory: &Path) -> Vec<(u64, Vec<u8>)> {
         .into_iter()
         .filter(|entry| !crate::is_snapshot_leaf(&entry.leaf));
     owners.map(|entry| (entry.index, entry.leaf)).collect()
+}
+
+/// The names of the files in the directory.
+pub(crate) fn files(directory: &Path) -> Vec<String> {
+    let name =
+        |file: std::io::Result<fs::DirEntry>| file.unwrap().file_name().into_string().unwrap();
+    fs::read_dir(directory).unwrap().map(name).collect()
+}
+
+/// Copies the segments, as a crash of the machine would leave them.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for number in crate::segment::list(from).unwrap() {
+        fs::copy(
+            crate::segment::path(from, number),
+            crate::segment::path(to, number),
+        )
+        .unwrap();
+    }
 }

@@ -1,0 +1,257 @@
+//! Every operation on the disk fails once, in each way: nothing is ever called durable that is not,
+//! everything heals, and entries keep their places.
+
+use std::fs;
+use std::path::Path;
+
+use super::faults::{Injection, Mode, Operation};
+use super::{Memory, copy, create, entries, open, small, wait};
+use crate::disk::Disk;
+use crate::{Error, Opened, Options, Tail, Urgency};
+
+/// Rounds of entries that a run writes; they fill about three segments.
+const ROUNDS: u8 = 12;
+
+/// Opens a journal on a failing disk, writes through it, and checks every promise on the way. Returns
+/// how many operations of each kind there were and how many of them failed.
+fn run(disk: &Disk) -> usize {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("journal");
+    create(&path);
+    let opened = open_at_last(disk, &path);
+    assert_eq!(opened.state, Memory(vec![(0, b"first".to_vec())]));
+    let journal = opened.journal;
+    let mut appended = opened.state.0;
+    let mut told = 1;
+    for round in 0..ROUNDS {
+        // Three entries, of which the last is waited for.
+        let mut ticket = None;
+        for n in 0..3 {
+            let urgency = if n < 2 {
+                Urgency::WithNext
+            } else {
+                Urgency::Now
+            };
+            let leaf = vec![round, n, 7, 7];
+            let taken = journal.append(leaf.clone(), urgency).unwrap();
+            appended.push((taken.index(), leaf));
+            ticket = Some(taken);
+        }
+        let mut failures = 0;
+        while let Err(error) = wait(&journal, ticket.unwrap()) {
+            assert!(matches!(error, Error::NotDurable(_)), "{error}");
+            check_crash_now(&path, &appended, told);
+            failures += 1;
+            assert!(failures < 20, "it does not heal: {error}");
+        }
+        told = appended.len();
+        if failures > 0 {
+            check_crash_now(&path, &appended, told);
+        }
+        assert!(journal.status().fault.is_none());
+    }
+    journal.close().unwrap();
+    assert_eq!(entries(&path), appended);
+    assert_eq!(open(&path).state, Memory(appended));
+    disk.plan.failed()
+}
+
+/// A start may meet the fault; then it says so, and another start heals.
+fn open_at_last(disk: &Disk, path: &Path) -> Opened<Memory> {
+    loop {
+        let failed = disk.plan.failed();
+        match crate::open::open_on(disk.clone(), path, small()) {
+            Ok(opened) => return opened,
+            Err(error) => {
+                assert!(matches!(error, Error::NotDurable(_)), "{error}");
+                assert!(
+                    disk.plan.failed() > failed,
+                    "only an injected fault may stop it: {error}"
+                );
+            }
+        }
+    }
+}
+
+/// Were there a crash at this moment: all that anybody was told is durable is there, and what more is
+/// there is what was appended next.
+fn check_crash_now(path: &Path, appended: &[(u64, Vec<u8>)], told: usize) {
+    let crashed = path.with_file_name("crashed");
+    copy(path, &crashed);
+    let Opened {
+        state: Memory(found),
+        ..
+    } = open(&crashed);
+    assert!(
+        found.len() >= told,
+        "{} of {told} entries are there",
+        found.len()
+    );
+    assert_eq!(found, appended[..found.len()]);
+    assert_eq!(entries(&crashed), found);
+    fs::remove_dir_all(crashed).unwrap();
+}
+
+/// Fails each operation of this kind that a run has, in turn, `times` in succession.
+fn fail_each(operation: Operation, modes: &[Mode], times: usize) {
+    let faultless = Disk::default();
+    assert_eq!(run(&faultless), 0);
+    let count = faultless.plan.count(operation);
+    assert!(count > 2, "{operation:?} occurs {count} times");
+    for mode in modes {
+        for nth in 0..count {
+            let disk = Disk::default();
+            disk.plan.inject(Injection {
+                operation,
+                nth,
+                times,
+                mode: *mode,
+            });
+            let failed = run(&disk);
+            // How often files are prepared depends on time, so the last few may not occur.
+            assert!(
+                failed > 0 || nth + 2 >= count,
+                "{operation:?} {nth} did not occur"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_failed_flush_is_never_called_durable_and_heals() {
+    fail_each(Operation::Flush, &[Mode::Lost, Mode::Persisted], 1);
+}
+
+#[test]
+fn flushes_that_fail_several_times_heal() {
+    fail_each(Operation::Flush, &[Mode::Lost], 3);
+}
+
+#[test]
+fn a_failed_or_short_write_is_never_called_durable_and_heals() {
+    fail_each(
+        Operation::Write,
+        &[Mode::Lost, Mode::Short, Mode::Persisted],
+        1,
+    );
+}
+
+#[test]
+fn a_segment_that_cannot_be_prepared_heals() {
+    fail_each(Operation::Create, &[Mode::Lost], 2);
+    fail_each(Operation::Zero, &[Mode::Lost, Mode::Short], 2);
+    fail_each(Operation::FlushZeros, &[Mode::Lost], 2);
+}
+
+#[test]
+fn a_segment_that_cannot_be_named_heals() {
+    fail_each(Operation::Rename, &[Mode::Lost, Mode::Persisted], 1);
+    fail_each(Operation::FlushDirectory, &[Mode::Lost, Mode::Persisted], 2);
+}
+
+#[test]
+fn a_segment_of_a_failed_attempt_that_cannot_be_removed_does_not_count() {
+    let disk = Disk::default();
+    disk.plan.inject(Injection {
+        operation: Operation::FlushDirectory,
+        nth: 1,
+        times: 2,
+        mode: Mode::Persisted,
+    });
+    let removals = 3..40;
+    disk.plan.inject(Injection {
+        operation: Operation::Remove,
+        nth: removals.start,
+        times: removals.len(),
+        mode: Mode::Lost,
+    });
+    assert!(run(&disk) > 2);
+}
+
+#[test]
+fn creating_that_fails_leaves_no_journal_and_can_be_repeated() {
+    let operations = [
+        (Operation::Create, 1),
+        (Operation::Zero, 1),
+        (Operation::FlushZeros, 1),
+        (Operation::Write, 1),
+        (Operation::Flush, 1),
+        (Operation::Rename, 1),
+        (Operation::FlushDirectory, 2),
+    ];
+    for (operation, count) in operations {
+        for nth in 0..count {
+            for mode in [Mode::Lost, Mode::Persisted] {
+                let temporary = tempfile::tempdir().unwrap();
+                let path = temporary.path().join("journal");
+                let disk = Disk::default();
+                disk.plan.inject(Injection {
+                    operation,
+                    nth,
+                    times: 1,
+                    mode,
+                });
+                let error = crate::open::create_on(&disk, &path, &[], b"first").unwrap_err();
+                assert!(matches!(error, Error::NotDurable(_)), "{error}");
+                assert!(matches!(
+                    crate::open::<Memory>(&path, small()),
+                    Err(Error::Missing(_))
+                ));
+                crate::open::create_on(&disk, &path, &[], b"first").unwrap();
+                assert_eq!(open(&path).tail, Tail::Clean);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_journal_closed_during_a_fault_says_that_entries_are_missing() {
+    let temporary = tempfile::tempdir().unwrap();
+    create(temporary.path());
+    let disk = Disk::default();
+    let opened = crate::open::open_on::<Memory>(disk.clone(), temporary.path(), small()).unwrap();
+    for operation in [Operation::Flush, Operation::Create] {
+        let nth = disk.plan.count(operation);
+        disk.plan.inject(Injection {
+            operation,
+            nth,
+            times: 1000,
+            mode: Mode::Lost,
+        });
+    }
+    let ticket = opened
+        .journal
+        .append(b"lost".to_vec(), Urgency::Now)
+        .unwrap();
+    assert!(matches!(
+        wait(&opened.journal, ticket),
+        Err(Error::NotDurable(_))
+    ));
+    let status = opened.journal.status();
+    assert!(status.fault.is_some() && status.queued > 0 && status.entries <= ticket.index());
+    assert!(matches!(opened.journal.close(), Err(Error::NotDurable(_))));
+    drop(opened);
+    assert_eq!(
+        open(temporary.path()).state,
+        Memory(vec![(0, b"first".to_vec())])
+    );
+}
+
+#[test]
+fn a_spare_that_is_not_ready_holds_nobody_up() {
+    let temporary = tempfile::tempdir().unwrap();
+    create(temporary.path());
+    let disk = Disk::default();
+    let opened =
+        crate::open::open_on::<Memory>(disk.clone(), temporary.path(), Options::default()).unwrap();
+    // The first segment has 1 MiB at once; these go beyond, most likely before the spare of 16 MiB is
+    // prepared. Either way each is durable.
+    let leaf = vec![9; 60_000];
+    for _ in 0..40 {
+        let ticket = opened.journal.append(leaf.clone(), Urgency::Now).unwrap();
+        wait(&opened.journal, ticket).unwrap();
+    }
+    opened.journal.close().unwrap();
+    assert_eq!(entries(temporary.path()).len(), 41);
+    assert_eq!(open(temporary.path()).state.0.len(), 41);
+}
