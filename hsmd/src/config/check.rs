@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use hsm_policy::grants::KeyName;
 use hsm_policy::identity::TrustDomain;
 
 use super::error::Problems;
@@ -236,12 +237,11 @@ impl Checker {
         found.map(|(_, choice)| *choice)
     }
 
-    /// A name of a device or key.
+    /// A name of a device or key; devices keep to the rule of keys.
     pub(super) fn name(&mut self, key: &str, name: Option<String>) -> Option<String> {
-        let remedy = "write 1 to 64 letters, digits, dots, underscores or hyphens";
+        let remedy = "write 1 to 64 of the characters a-z 0-9 . _ -";
         let name = self.problems.required(key, name, remedy)?;
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-        if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
+        if KeyName::new(&name).is_ok() {
             return Some(name);
         }
         self.problems.value(key, name, "is not a name", remedy);

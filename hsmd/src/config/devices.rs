@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use hsm_device::{pkcs11, yubihsm};
+
 use super::check::Checker;
 use super::raw;
-use super::{Backend, Device, MockDevices, YubihsmConnection};
+use super::{Backend, Device, MockDevices};
 
 /// Fields that only one backend has.
 const BACKEND_FIELDS: [(&str, &[&str]); 3] = [
@@ -64,8 +66,8 @@ fn device(checker: &mut Checker, key: &str, raw: raw::Device, mock: MockDevices)
     let backend = checker.choice(&backend_key, &backend, &backends)?;
     refuse_fields_of_others(checker, key, &raw, backend);
     let backend = match backend {
-        "pkcs11" => pkcs11(checker, key, raw),
-        "yubihsm" => yubihsm(checker, key, raw),
+        "pkcs11" => pkcs11_device(checker, key, raw),
+        "yubihsm" => yubihsm_device(checker, key, raw),
         _ => mock_device(checker, key, raw, mock),
     };
     Some(Device {
@@ -108,7 +110,7 @@ fn refuse_fields_of_others(checker: &mut Checker, key: &str, raw: &raw::Device, 
     }
 }
 
-fn pkcs11(checker: &mut Checker, key: &str, raw: raw::Device) -> Option<Backend> {
+fn pkcs11_device(checker: &mut Checker, key: &str, raw: raw::Device) -> Option<Backend> {
     let module = checker.readable(&format!("{key}.module"), raw.module);
     let token_key = format!("{key}.token");
     let remedy = "write the token's label, 1 to 32 bytes, as `pkcs11-tool --list-slots` prints it";
@@ -123,14 +125,14 @@ fn pkcs11(checker: &mut Checker, key: &str, raw: raw::Device) -> Option<Backend>
         fits
     });
     let pin_file = checker.private(&format!("{key}.pin_file"), raw.pin_file);
-    Some(Backend::Pkcs11 {
+    Some(Backend::Pkcs11(pkcs11::Settings {
         module: module?,
-        token: token?,
+        token: pkcs11::Token::Label(token?),
         pin_file: pin_file?,
-    })
+    }))
 }
 
-fn yubihsm(checker: &mut Checker, key: &str, raw: raw::Device) -> Option<Backend> {
+fn yubihsm_device(checker: &mut Checker, key: &str, raw: raw::Device) -> Option<Backend> {
     let connection = connection(checker, key, raw.connector, raw.usb_serial);
     let id_key = format!("{key}.authentication_key");
     let remedy = "write the object id of the authentication key, 1 to 65535";
@@ -147,11 +149,11 @@ fn yubihsm(checker: &mut Checker, key: &str, raw: raw::Device) -> Option<Backend
         }
     });
     let password_file = checker.private(&format!("{key}.password_file"), raw.password_file);
-    Some(Backend::Yubihsm {
-        connection: connection?,
+    Some(Backend::Yubihsm(yubihsm::Settings {
+        connector: connection?,
         authentication_key: id?,
         password_file: password_file?,
-    })
+    }))
 }
 
 fn connection(
@@ -159,7 +161,7 @@ fn connection(
     key: &str,
     connector: Option<String>,
     serial: Option<String>,
-) -> Option<YubihsmConnection> {
+) -> Option<yubihsm::Connector> {
     let one = "write either connector = \"http://127.0.0.1:12345\" or usb_serial = \"0012345678\"";
     match (connector, serial) {
         (Some(url), None) => parse_connector(&url).or_else(|| {
@@ -172,7 +174,9 @@ fn connection(
         }),
         (None, Some(serial)) => {
             if serial.len() == 10 && serial.bytes().all(|b| b.is_ascii_digit()) {
-                return Some(YubihsmConnection::Usb { serial });
+                return Some(yubihsm::Connector::Usb {
+                    serial: Some(serial),
+                });
             }
             let remedy = "write ten digits, with leading zeros";
             let fault = "is not a YubiHSM2's serial number";
@@ -195,7 +199,7 @@ fn connection(
     }
 }
 
-fn parse_connector(url: &str) -> Option<YubihsmConnection> {
+fn parse_connector(url: &str) -> Option<yubihsm::Connector> {
     let authority = url.strip_prefix("http://")?;
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     let (host, port) = authority.rsplit_once(':')?;
@@ -212,7 +216,7 @@ fn parse_connector(url: &str) -> Option<YubihsmConnection> {
         }
     };
     let port = port.parse().ok().filter(|port| *port > 0 && valid)?;
-    Some(YubihsmConnection::Connector {
+    Some(yubihsm::Connector::Http {
         host: bracketed.unwrap_or(host).to_owned(),
         port,
     })
@@ -225,7 +229,7 @@ fn mock_device(
     raw: raw::Device,
     mock: MockDevices,
 ) -> Option<Backend> {
-    use super::MockLatency;
+    use hsm_device::mock::{Latency, Settings};
 
     if mock == MockDevices::Refused {
         checker.problems.value(
@@ -242,13 +246,14 @@ fn mock_device(
         }
         None => None,
     };
-    let latencies = [("none", MockLatency::None), ("vendor", MockLatency::Vendor)];
+    let latencies = [("none", Latency::None), ("vendor", Latency::Vendor)];
     let latency = raw.latency.as_deref().unwrap_or("none");
     let latency = checker.choice(&format!("{key}.latency"), latency, &latencies)?;
-    Some(Backend::Mock {
+    Some(Backend::Mock(Settings {
         state_file,
         latency,
-    })
+        ..Settings::default()
+    }))
 }
 
 #[cfg(not(feature = "mock"))]

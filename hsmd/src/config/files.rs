@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Why a file cannot be used, and what to do.
-pub(super) struct FileFault {
-    pub(super) fault: String,
-    pub(super) remedy: String,
+pub(crate) struct FileFault {
+    pub(crate) fault: String,
+    pub(crate) remedy: String,
 }
 
 /// The file exists, is a regular file and can be read by this process.
@@ -16,7 +16,7 @@ pub(super) fn readable(path: &Path) -> Result<(), FileFault> {
 }
 
 /// As [`readable`], and nobody but its owner and root can read or change it.
-pub(super) fn private(path: &Path) -> Result<(), FileFault> {
+pub(crate) fn private(path: &Path) -> Result<(), FileFault> {
     let metadata = open(path)?;
     let excess = metadata.mode() & if is_credential(path) { 0o007 } else { 0o077 };
     if excess == 0 {

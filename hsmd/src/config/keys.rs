@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use hsm_device::Algorithm;
+
 use super::check::Checker;
 use super::raw;
-use super::{Algorithm, Backend, Device, Key};
+use super::{Backend, Device, Key};
 
 /// A PKCS#11 CKA_ID has no bound of its own; this one is beyond any in use.
 const ID_BYTES: usize = 64;
@@ -69,7 +71,7 @@ fn key(
 }
 
 fn is_yubihsm(device: &Device) -> bool {
-    !matches!(device.backend, Backend::Pkcs11 { .. })
+    !matches!(device.backend, Backend::Pkcs11(_))
 }
 
 fn key_devices<'a>(

@@ -13,14 +13,16 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hsm_device::{Algorithm, Opener};
 use hsm_policy::identity::TrustDomain;
 
 pub use error::{Error, Problem};
-use files::FileFault;
+pub(crate) use files::{FileFault, private};
 
 /// A checked configuration. All paths are absolute.
 #[derive(Debug)]
@@ -103,10 +105,28 @@ pub enum Anchor {
     None,
 }
 
+impl fmt::Display for Anchor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl Anchor {
+    /// Its name in the configuration and in `hsmd status`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+        }
+    }
+}
+
 /// An HSM.
 #[derive(Debug)]
 pub struct Device {
-    /// 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    /// 1 to 64 bytes of `a-z 0-9 . _ -`.
     pub name: String,
     /// How it is reached.
     pub backend: Backend,
@@ -114,68 +134,22 @@ pub struct Device {
     pub queue: usize,
 }
 
-/// How a device is reached and unlocked.
+/// How a device is reached and unlocked: the settings of its backend in `hsm_device`.
 #[derive(Debug)]
 pub enum Backend {
-    /// A PKCS#11 module.
-    Pkcs11 {
-        /// The module, a shared library. It runs inside hsmd and must be trusted like hsmd.
-        module: PathBuf,
-        /// The token's label, at most 32 bytes.
-        token: String,
-        /// File that holds the user PIN.
-        pin_file: PathBuf,
-    },
+    /// A PKCS#11 module. It is a library inside hsmd, and must be trusted like hsmd.
+    Pkcs11(hsm_device::pkcs11::Settings),
     /// A YubiHSM2.
-    Yubihsm {
-        /// Connector or USB.
-        connection: YubihsmConnection,
-        /// Object id of the authentication key, at least 1.
-        authentication_key: u16,
-        /// File that holds the authentication key's password.
-        password_file: PathBuf,
-    },
+    Yubihsm(hsm_device::yubihsm::Settings),
     /// The YubiHSM2 emulator within this process. No hardware, no protection of keys.
     #[cfg(feature = "mock")]
-    Mock {
-        /// Where its objects are kept; in memory only if not given.
-        state_file: Option<PathBuf>,
-        /// How long its commands take.
-        latency: MockLatency,
-    },
-}
-
-/// The way to a YubiHSM2.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum YubihsmConnection {
-    /// A yubihsm-connector, over HTTP. The session inside is encrypted and authenticated by the device.
-    Connector {
-        /// Host name or IP address, without brackets.
-        host: String,
-        /// TCP port.
-        port: u16,
-    },
-    /// USB, by serial number: ten decimal digits.
-    Usb {
-        /// The serial number as the device prints it.
-        serial: String,
-    },
-}
-
-/// How long a mock device's commands take.
-#[cfg(feature = "mock")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MockLatency {
-    /// As fast as it can.
-    None,
-    /// What the vendor states for the hardware, about 105 ms for an Ed25519 signature.
-    Vendor,
+    Mock(hsm_device::mock::Settings),
 }
 
 /// A consensus key and where it lives.
 #[derive(Debug)]
 pub struct Key {
-    /// The name that callers and the policy use: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    /// The name that callers and the policy use: 1 to 64 bytes of `a-z 0-9 . _ -`.
     pub name: String,
     /// Names of the devices that hold it, at least one.
     pub devices: Vec<String>,
@@ -185,15 +159,6 @@ pub struct Key {
     pub label: Option<String>,
     /// Its id in the device: PKCS#11 CKA_ID, or two bytes, most significant first, in a YubiHSM2.
     pub id: Option<Vec<u8>>,
-}
-
-/// The algorithm of a consensus key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// Ed25519 (RFC 8032).
-    Ed25519,
-    /// ECDSA over secp256k1 with SHA-256.
-    Secp256k1,
 }
 
 /// Whether the configuration may name a mock device.
@@ -233,19 +198,53 @@ impl Device {
     /// Whether this is the mock.
     #[must_use]
     pub fn is_mock(&self) -> bool {
-        self.backend.name() == "mock"
+        self.backend.kind() == hsm_device::Backend::Mock
     }
 }
 
 impl Backend {
-    /// Its name in the configuration: "pkcs11", "yubihsm" or "mock".
+    /// Which backend of `hsm_device` it is.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub fn kind(&self) -> hsm_device::Backend {
         match self {
-            Self::Pkcs11 { .. } => "pkcs11",
-            Self::Yubihsm { .. } => "yubihsm",
+            Self::Pkcs11(_) => hsm_device::Backend::Pkcs11,
+            Self::Yubihsm(_) => hsm_device::Backend::Yubihsm,
             #[cfg(feature = "mock")]
-            Self::Mock { .. } => "mock",
+            Self::Mock(_) => hsm_device::Backend::Mock,
         }
     }
+
+    /// What opens sessions with the device. The mock starts when its first session is opened, and runs
+    /// for as long as the opener is kept.
+    #[must_use]
+    pub fn opener(&self) -> Opener {
+        match self {
+            Self::Pkcs11(settings) => settings.clone().opener(),
+            Self::Yubihsm(settings) => settings.clone().opener(),
+            #[cfg(feature = "mock")]
+            Self::Mock(settings) => mock_opener(settings.clone()),
+        }
+    }
+}
+
+#[cfg(feature = "mock")]
+fn mock_opener(settings: hsm_device::mock::Settings) -> Opener {
+    use hsm_device::mock::Mock;
+    use std::sync::{Mutex, PoisonError};
+
+    let running: Mutex<Option<Mock>> = Mutex::new(None);
+    Opener::new(hsm_device::Backend::Mock, move || {
+        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mock = match &*running {
+            Some(mock) => mock.clone(),
+            None => {
+                Mock::start(settings.clone()).map_err(|error| hsm_device::Error::Unreachable {
+                    device: "the mock".to_owned(),
+                    cause: error.to_string(),
+                })?
+            }
+        };
+        *running = Some(mock.clone());
+        mock.opener().open()
+    })
 }

@@ -1,7 +1,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Backend, Config, LogFormat, MockDevices, YubihsmConnection};
+use hsm_device::yubihsm::Connector;
+
+use super::{Backend, Config, LogFormat, MockDevices};
 
 /// A whole configuration; each test spoils one thing of it.
 const GOOD: &str = r#"
@@ -91,11 +93,17 @@ fn a_whole_configuration_is_read_with_its_defaults_and_absolute_paths() {
         config.devices.iter().map(|d| d.queue).collect::<Vec<_>>(),
         [64, 8]
     );
-    assert!(matches!(
-        &config.devices[1].backend,
-        Backend::Yubihsm { connection: YubihsmConnection::Connector { host, port: 12345 }, .. }
-            if host == "127.0.0.1"
-    ));
+    let Backend::Yubihsm(settings) = &config.devices[1].backend else {
+        panic!("{:?}", config.devices[1].backend);
+    };
+    let connector = Connector::Http {
+        host: "127.0.0.1".to_owned(),
+        port: 12345,
+    };
+    assert_eq!(
+        (&settings.connector, settings.authentication_key),
+        (&connector, 2)
+    );
     assert_eq!(config.keys[0].label.as_deref(), Some("cosmoshub"));
     assert_eq!(config.keys[1].id.as_deref(), Some(&[1, 2][..]));
     assert!(!config.has_mock());
@@ -119,7 +127,7 @@ fn each_bad_value_is_refused_with_file_key_value_and_remedy() {
         ("client_ca = \"ca.pem\"", "", "listen.client_ca: missing", "name the file"),
         ("\"example.org\"", "\"not a domain\"", "listen.trust_domain = \"not a domain\"", "write"),
         ("\"/run/hsmd/admin.sock\"", "\"\"", "admin.socket = \"\"", "such as"),
-        ("\"soft\"", "\"so ft\"", "device[so ft].name = \"so ft\"", "1 to 64"),
+        ("\"soft\"", "\"so ft\"", "device[so ft].name = \"so ft\"", "a-z 0-9"),
         ("backend = \"pkcs11\"", "backend = \"tpm\"", "device[soft].backend = \"tpm\"", "pkcs11"),
         ("backend = \"pkcs11\"", "backend = \"mock\"", "device[soft].backend = \"mock\"", "mock"),
         ("token = \"validator\"", "", "device[soft].token: missing", "label"),
@@ -279,11 +287,14 @@ fn a_mock_device_needs_mock_on_the_command_line_as_well() {
     );
     let config = load(directory.path(), &text, MockDevices::Allowed).unwrap();
     assert!(config.has_mock());
-    let state = directory.path().join("mock.json");
-    assert!(matches!(
-        &config.devices[2].backend,
-        Backend::Mock { state_file: Some(file), latency: super::MockLatency::Vendor } if *file == state
-    ));
+    let Backend::Mock(settings) = &config.devices[2].backend else {
+        panic!("{:?}", config.devices[2].backend);
+    };
+    assert_eq!(
+        settings.state_file.as_deref(),
+        Some(&*directory.path().join("mock.json"))
+    );
+    assert_eq!(settings.latency, hsm_device::mock::Latency::Vendor);
 }
 
 #[cfg(not(feature = "mock"))]
