@@ -67,12 +67,16 @@ pub enum Error {
         reason: String,
     },
 
+    /// The journal could not be created or opened, because a write or flush failed.
+    #[error("{0}; check free space and the kernel's log, and try again: nothing durable is lost")]
+    Disk(#[from] Fault),
+
     /// The entry is not durable, because a write or flush failed. It stays queued, in its place, and is
     /// written again into a new segment as soon as the disk allows.
     #[error(
         "not durable: {0}; the entry stays in force and is retried; check free space and the kernel's log"
     )]
-    NotDurable(#[from] Fault),
+    NotDurable(Fault),
 
     /// Too many entries wait for the disk. The entry was not taken.
     #[error(

@@ -67,7 +67,7 @@ pub enum Tail {
 /// durable. The journal is not open: see [`open`].
 ///
 /// # Errors
-/// [`Error::Exists`], [`Error::Locked`], [`Error::TooLong`], [`Error::Reserved`], [`Error::NotDurable`],
+/// [`Error::Exists`], [`Error::Locked`], [`Error::TooLong`], [`Error::Reserved`], [`Error::Disk`],
 /// [`Error::Io`]. After an error there is no journal, and it can be tried again.
 pub fn create(directory: &Path, snapshot: &[u8], first: &[u8]) -> Result<(), Error> {
     create_on(&Disk::default(), directory, snapshot, first)
@@ -78,7 +78,7 @@ pub fn create(directory: &Path, snapshot: &[u8], first: &[u8]) -> Result<(), Err
 /// what was read there need not be on the disk.)
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Locked`], [`Error::Damaged`], [`Error::State`], [`Error::NotDurable`],
+/// [`Error::Missing`], [`Error::Locked`], [`Error::Damaged`], [`Error::State`], [`Error::Disk`],
 /// [`Error::Io`]. Nothing that was durable has been changed.
 pub fn open<S: State>(directory: &Path, options: Options) -> Result<Opened<S>, Error> {
     open_on(Disk::default(), directory, options)
@@ -168,7 +168,7 @@ pub(crate) fn open_on<S: State>(
         lock,
     );
     writer.flush().map_err(|failure| match failure {
-        Failure::Disk(fault) => Error::NotDurable(fault),
+        Failure::Disk(fault) => Error::Disk(fault),
         Failure::State(reason) => Error::State {
             directory: directory.to_owned(),
             reason,

@@ -263,7 +263,7 @@ impl Shared {
         let queue = self.lock();
         match &queue.fault {
             _ if queue.tree.size() == queue.next => Ok(()),
-            Some(fault) => Err(fault.clone().into()),
+            Some(fault) => Err(Error::NotDurable(fault.clone())),
             None => Err(queue.stopped()),
         }
     }

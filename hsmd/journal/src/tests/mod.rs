@@ -5,6 +5,7 @@ mod crashes;
 pub(crate) mod faults;
 mod faulty_disk;
 mod properties;
+mod waiting;
 
 use std::fs;
 use std::path::Path;
