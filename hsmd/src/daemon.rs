@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hsm_device::{KeyLocator, Worker};
-use hsm_journal::{Journal, Tail};
+use hsm_journal::Tail;
 use hsm_policy::grants::Policy;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::AdminServer;
@@ -24,15 +23,16 @@ use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
 use crate::config::Config;
+use crate::devices;
 use crate::guard::{self, Guard, State};
-use crate::keyring::Keyring;
+use crate::keyring::Device;
 use crate::line::Line;
 use crate::metrics::{self, Metrics};
 use crate::service::{About, AdminService, SignerService};
 use crate::transport::{self, Certificates, Listener};
 
 /// The longest request that is read, in bytes. A node takes at most 10 KiB in answer, extension included.
-const LONGEST_REQUEST: usize = 64 * 1024;
+const LONGEST_REQUEST: usize = 32 * 1024;
 /// How long open requests may take to finish after the daemon was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -96,19 +96,20 @@ impl Daemon {
     /// # Errors
     ///
     /// See [`Error`]: nothing is served then, and the journal holds no new entry.
-    pub async fn open(config: &Config, workers: Vec<Worker>) -> Result<Self, Error> {
+    pub async fn open(config: &Config, devices: Vec<Device>) -> Result<Self, Error> {
         let (policy, policy_digest) = read_policy(config)?;
         let certificates = Certificates::load(&config.listen)?;
-        let keyring = keyring(config, workers);
-        let (guard, tail) = open_guard(config)?;
-        if let Tail::Cut { .. } = tail {
+        let keyring = devices::keyring(config, devices);
+        let metrics = Metrics::new(config.has_mock(), certificates.expires());
+        let (guard, tail) = open_guard(config, Some(&metrics))?;
+        if tail != Tail::Clean {
             tracing::warn!(
                 "the journal's last frame is torn: hsmd was ended while it wrote it, and no \
                  signature for its entries left; it was cut off"
             );
         }
-        let metrics = Metrics::new(config.has_mock(), certificates.expires());
-        let listener = Listener::bind(config.listen.address, certificates.clone(), &metrics).await?;
+        let listener =
+            Listener::bind(config.listen.address, certificates.clone(), &metrics).await?;
         let admin = bind_admin(&config.admin_socket)?;
         let scrape = match config.metrics {
             Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
@@ -123,11 +124,14 @@ impl Daemon {
             policy_path: config.policy.display().to_string(),
             policy_digest,
             journal_directory: config.state_dir.display().to_string(),
-            anchor: config.state.anchor.to_string(),
+            anchor: config.state.anchor.name().to_owned(),
             address: listener.address(),
         };
         guard
-            .record_durably(Event::DaemonStarted(started_entry(config, &about)), about.started)
+            .record_durably(
+                Event::DaemonStarted(started_entry(config, &about)),
+                about.started,
+            )
             .await?;
         Ok(Self {
             line: Arc::new(Line::new(policy, keyring, guard, metrics, config.deadline)),
@@ -164,7 +168,11 @@ impl Daemon {
             let served = metrics::serve(listener, self.line.metrics().clone(), done(&stopped));
             tasks.spawn(async move { served.await });
         }
-        tasks.spawn(tick(self.line.clone(), self.certificates.clone(), done(&stopped)));
+        tasks.spawn(tick(
+            self.line.clone(),
+            self.certificates.clone(),
+            done(&stopped),
+        ));
         tasks.spawn(serve_admin(
             self.admin,
             AdminService::new(self.line.clone(), self.certificates.clone(), self.about),
@@ -183,10 +191,15 @@ impl Daemon {
         let _ = stop.send(true);
         let ended = match ended {
             Some(ended) => ended,
-            None => tokio::time::timeout(GRACE, &mut signer).await.unwrap_or(Ok(Ok(()))),
+            None => tokio::time::timeout(GRACE, &mut signer)
+                .await
+                .unwrap_or(Ok(Ok(()))),
         };
         signer.abort();
-        while tokio::time::timeout(GRACE, tasks.join_next()).await.is_ok_and(|task| task.is_some()) {}
+        while tokio::time::timeout(GRACE, tasks.join_next())
+            .await
+            .is_ok_and(|task| task.is_some())
+        {}
         tasks.shutdown().await;
         let _ = std::fs::remove_file(&self.admin_socket);
         close(self.line).await?;
@@ -200,38 +213,21 @@ impl Daemon {
     }
 }
 
-/// Opens the journal and makes the guard over it.
+/// Opens the journal and makes the guard over it. `metrics` hears of every flush.
 ///
 /// # Errors
 ///
 /// The journal's, with the remedy.
-pub fn open_guard(config: &Config) -> Result<(Guard, Tail), Error> {
-    let opened = Journal::open::<State>(&config.state_dir, &journal_options(config))?;
-    Ok((Guard::new(opened.state, opened.journal), opened.tail))
-}
-
-/// How the configuration wants the journal kept.
-#[must_use]
-pub fn journal_options(config: &Config) -> hsm_journal::Options {
-    hsm_journal::Options {
+pub fn open_guard(config: &Config, metrics: Option<&Metrics>) -> Result<(Guard, Tail), Error> {
+    let mut options = hsm_journal::Options {
         segment_bytes: config.state.segment_bytes,
         ..hsm_journal::Options::default()
+    };
+    if let Some(metrics) = metrics.cloned() {
+        options.observer = Some(Arc::new(move |flush| metrics.journal_flush(flush)));
     }
-}
-
-/// The configuration's keys over running device workers.
-#[must_use]
-pub fn keyring(config: &Config, workers: Vec<Worker>) -> Keyring {
-    let mut keyring = Keyring::new(workers);
-    for key in &config.keys {
-        let locator = KeyLocator {
-            label: key.label.clone(),
-            id: key.id.clone(),
-            algorithm: key.algorithm.into(),
-        };
-        keyring.add(&key.name, locator, &key.devices);
-    }
-    keyring
+    let opened = hsm_journal::open::<State>(&config.state_dir, options)?;
+    Ok((Guard::new(opened.state, opened.journal), opened.tail))
 }
 
 /// Reads the policy document, and holds it against the configuration's keys.
@@ -287,7 +283,8 @@ async fn serve_signer(
 ) -> Result<(), Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SignerServer<SignerService>>().await;
-    let signer = SignerServer::new(SignerService::new(line)).max_decoding_message_size(LONGEST_REQUEST);
+    let signer =
+        SignerServer::new(SignerService::new(line)).max_decoding_message_size(LONGEST_REQUEST);
     let reflection = reflection.then(|| {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(hsm_proto::v1::DESCRIPTORS)
@@ -305,7 +302,9 @@ async fn serve_signer(
         .add_optional_service(reflection)
         .serve_with_incoming_shutdown(listener.incoming(), async move {
             done.await;
-            health.set_not_serving::<SignerServer<SignerService>>().await;
+            health
+                .set_not_serving::<SignerServer<SignerService>>()
+                .await;
         })
         .await?;
     Ok(())
@@ -327,7 +326,11 @@ fn bind_admin(path: &Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
-async fn serve_admin(listener: UnixListener, service: AdminService, done: impl Future<Output = ()>) {
+async fn serve_admin(
+    listener: UnixListener,
+    service: AdminService,
+    done: impl Future<Output = ()>,
+) {
     let own = nix::unistd::geteuid().as_raw();
     let group = listener
         .local_addr()
@@ -372,7 +375,7 @@ async fn tick(line: Arc<Line>, certificates: Certificates, done: impl Future<Out
         line.record_repeated_refusals(false);
         let metrics = line.metrics();
         for device in line.keyring().devices() {
-            metrics.device(&device.status());
+            metrics.device(&device.worker.status());
         }
         metrics.journal(&line.guard().journal().status());
         metrics.certificate_expiry(certificates.expires());
@@ -382,9 +385,12 @@ async fn tick(line: Arc<Line>, certificates: Certificates, done: impl Future<Out
 
 async fn close(line: Arc<Line>) -> Result<(), Error> {
     let stopped = Event::DaemonStopped(wire::DaemonStopped {});
-    let recorded = line.guard().record_durably(stopped, SystemTime::now()).await;
+    let recorded = line
+        .guard()
+        .record_durably(stopped, SystemTime::now())
+        .await;
     for device in line.keyring().devices() {
-        device.stop();
+        device.worker.stop();
     }
     match Arc::try_unwrap(line) {
         Ok(line) => line.into_guard().close()?,

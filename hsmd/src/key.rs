@@ -6,9 +6,7 @@ use hsm_policy::cometbft::ChainId;
 use hsm_proto::v1 as wire;
 use tokio::time::Instant;
 
-use crate::guard::entry::{
-    algorithm_to_wire, position_to_wire,
-};
+use crate::guard::entry::{algorithm_to_wire, position_to_wire};
 use crate::guard::{self, ChainMark, Guard, State};
 use crate::keyring::{self, Key, Keyring};
 
@@ -59,7 +57,9 @@ pub async fn init(
     if request.height < 0 {
         return Err(Error::NegativeHeight(request.height));
     }
-    let public_key = key.read_public_key(Instant::now() + DEVICE_PATIENCE).await?;
+    let public_key = key
+        .read_public_key(Instant::now() + DEVICE_PATIENCE)
+        .await?;
     guard
         .pin(
             key.name(),

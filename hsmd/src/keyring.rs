@@ -4,21 +4,30 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hsm_device::{KeyLocator, PublicKey, Signature, Worker};
+use hsm_device::{KeyLocator, PublicKey, Signature, State, Worker};
 use tokio::time::Instant;
 
 /// All keys of the configuration, by name.
 #[derive(Default)]
 pub struct Keyring {
     keys: HashMap<String, Key>,
-    devices: Vec<Worker>,
+    devices: Vec<Device>,
+}
+
+/// A running device and its name in the configuration.
+#[derive(Clone)]
+pub struct Device {
+    /// The name.
+    pub name: Arc<str>,
+    /// Its thread.
+    pub worker: Worker,
 }
 
 /// One key and where it lives.
 pub struct Key {
     name: String,
     locator: Arc<KeyLocator>,
-    devices: Vec<Worker>,
+    devices: Vec<Device>,
     /// Whether a device has shown the pinned public key since the start.
     confirmed: AtomicBool,
 }
@@ -33,6 +42,12 @@ pub enum Error {
         device: String,
         /// What it said.
         error: hsm_device::Error,
+    },
+    /// The configuration names no device for the key.
+    #[error("no device holds key {key}: name one in its `devices`")]
+    Nowhere {
+        /// The key's name.
+        key: String,
     },
     /// A device shows another public key than the pinned one.
     #[error(
@@ -66,18 +81,18 @@ pub enum Error {
 impl Keyring {
     /// A keyring over running device workers.
     #[must_use]
-    pub fn new(devices: Vec<Worker>) -> Self {
+    pub fn new(devices: Vec<Device>) -> Self {
         Self {
             keys: HashMap::new(),
             devices,
         }
     }
 
-    /// Adds a key that lives in the named devices; names that no worker has are passed over.
+    /// Adds a key that lives in the named devices; names that no device has are passed over.
     pub fn add(&mut self, name: &str, locator: KeyLocator, devices: &[String]) {
         let holders = devices
             .iter()
-            .filter_map(|name| self.devices.iter().find(|worker| worker.name() == name))
+            .filter_map(|name| self.devices.iter().find(|device| *device.name == **name))
             .cloned()
             .collect();
         let key = Key {
@@ -100,9 +115,9 @@ impl Keyring {
         self.keys.values()
     }
 
-    /// The workers of all devices.
+    /// All devices.
     #[must_use]
-    pub fn devices(&self) -> &[Worker] {
+    pub fn devices(&self) -> &[Device] {
         &self.devices
     }
 }
@@ -123,7 +138,7 @@ impl Key {
     /// The names of the devices that hold it.
     #[must_use]
     pub fn device_names(&self) -> Vec<String> {
-        let names = self.devices.iter().map(|device| device.name().to_owned());
+        let names = self.devices.iter().map(|device| device.name.to_string());
         names.collect()
     }
 
@@ -132,7 +147,7 @@ impl Key {
     pub fn message_limit(&self) -> Option<usize> {
         self.devices
             .iter()
-            .filter_map(|device| device.message_limit(self.locator.algorithm))
+            .filter_map(|device| device.worker.message_limit(self.locator.algorithm))
             .min()
     }
 
@@ -152,10 +167,7 @@ impl Key {
                 Some(pinned) => return Err(self.mismatch(device, pinned, shown)),
             }
         }
-        first.ok_or_else(|| Error::Device {
-            device: "(none)".to_owned(),
-            error: hsm_device::Error::Unreachable(format!("no device holds key {}", self.name)),
-        })
+        first.ok_or_else(|| self.nowhere())
     }
 
     /// Makes sure, once after each start, that a device shows the pinned public key.
@@ -182,6 +194,7 @@ impl Key {
     }
 
     /// Signs on the first device that can, and verifies the signature against the pinned public key.
+    /// `failed` hears of every device that did not: its name, and the kind of its error.
     ///
     /// # Errors
     ///
@@ -191,38 +204,45 @@ impl Key {
         pinned: &PublicKey,
         message: &[u8],
         deadline: Instant,
+        failed: impl Fn(&str, &'static str),
     ) -> Result<Signature, Error> {
         let mut failure = None;
         for device in self.by_readiness() {
-            let signed = device.sign(self.locator.clone(), message.into(), deadline).await;
+            let signed = device
+                .worker
+                .sign(self.locator.clone(), message, deadline)
+                .await;
             match signed {
                 Ok(signature) if pinned.verify(message, &signature).is_ok() => {
                     return Ok(signature);
                 }
-                Ok(_) => return Err(self.explain_bad_signature(device, pinned, deadline).await),
+                Ok(_) => {
+                    failed(&device.name, "bad_signature");
+                    return Err(self.explain_bad_signature(device, pinned, deadline).await);
+                }
                 Err(error) => {
-                    let device = device.name().to_owned();
+                    failed(&device.name, error.name());
+                    let device = device.name.to_string();
                     tracing::warn!(device, key = self.name, %error, "a device did not sign");
                     failure = Some(Error::Device { device, error });
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| Error::Device {
-            device: "(none)".to_owned(),
-            error: hsm_device::Error::Unreachable(format!("no device holds key {}", self.name)),
-        }))
+        Err(failure.unwrap_or_else(|| self.nowhere()))
     }
 
     /// Ready devices first, otherwise as configured.
-    fn by_readiness(&self) -> impl Iterator<Item = &Worker> {
-        let ready = self.devices.iter().filter(|device| device.is_ready());
-        let others = self.devices.iter().filter(|device| !device.is_ready());
-        ready.chain(others)
+    fn by_readiness(&self) -> Vec<&Device> {
+        let mut devices: Vec<&Device> = self.devices.iter().collect();
+        if devices.len() > 1 {
+            devices.sort_by_key(|device| device.worker.status().state != State::Ready);
+        }
+        devices
     }
 
     async fn explain_bad_signature(
         &self,
-        device: &Worker,
+        device: &Device,
         pinned: &PublicKey,
         deadline: Instant,
     ) -> Error {
@@ -231,23 +251,32 @@ impl Key {
             Ok(shown) if shown != *pinned => self.mismatch(device, *pinned, shown),
             _ => Error::BadSignature {
                 key: self.name.clone(),
-                device: device.name().to_owned(),
+                device: device.name.to_string(),
             },
         }
     }
 
-    async fn shown_by(&self, device: &Worker, deadline: Instant) -> Result<PublicKey, Error> {
-        let shown = device.public_key(self.locator.clone(), deadline).await;
+    async fn shown_by(&self, device: &Device, deadline: Instant) -> Result<PublicKey, Error> {
+        let shown = device
+            .worker
+            .public_key(self.locator.clone(), deadline)
+            .await;
         shown.map_err(|error| Error::Device {
-            device: device.name().to_owned(),
+            device: device.name.to_string(),
             error,
         })
     }
 
-    fn mismatch(&self, device: &Worker, pinned: PublicKey, shown: PublicKey) -> Error {
+    fn nowhere(&self) -> Error {
+        Error::Nowhere {
+            key: self.name.clone(),
+        }
+    }
+
+    fn mismatch(&self, device: &Device, pinned: PublicKey, shown: PublicKey) -> Error {
         Error::Mismatch {
             key: self.name.clone(),
-            device: device.name().to_owned(),
+            device: device.name.to_string(),
             pinned,
             shown,
         }

@@ -1,3 +1,19 @@
-//! The signing daemon: an HSM behind a narrow gRPC API, durably guarded against double signing.
+//! hsmd: a signing daemon that wraps YubiHSM2 and PKCS#11 devices behind a narrow gRPC API over mutual
+//! TLS, and cannot be made to sign twice.
+//!
+//! The life of a sign request is [`line`]: identity, request, permit, reserve, device, reply. What it
+//! rests on: [`transport`] says who asks, `hsm_policy` decides, [`guard`] reserves in the journal
+//! (`hsm_journal`), [`keyring`] reaches the devices (`hsm_device`).
 
+pub mod cli;
 pub mod config;
+pub mod daemon;
+pub mod devices;
+pub mod guard;
+pub mod hardening;
+pub mod key;
+pub mod keyring;
+pub mod line;
+pub mod metrics;
+pub mod service;
+pub mod transport;

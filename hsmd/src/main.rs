@@ -1,2 +1,5 @@
-//! hsmd: see the library's documentation.
-fn main() {}
+//! The program `hsmd`: its command line is `hsmd::cli`.
+
+fn main() -> std::process::ExitCode {
+    hsmd::cli::main()
+}

@@ -31,7 +31,9 @@ pub(super) async fn find(socket: &Path) -> Result<Option<AdminClient<Channel>>, 
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         }))
         .await?;
-    Ok(Some(AdminClient::new(channel).max_decoding_message_size(usize::MAX)))
+    Ok(Some(
+        AdminClient::new(channel).max_decoding_message_size(usize::MAX),
+    ))
 }
 
 /// Connects to the running daemon.
@@ -42,7 +44,8 @@ pub(super) async fn find(socket: &Path) -> Result<Option<AdminClient<Channel>>, 
 pub(super) async fn connect(socket: &Path) -> Result<AdminClient<Channel>, Error> {
     find(socket).await?.ok_or_else(|| {
         let socket = socket.display();
-        format!("no hsmd listens on {socket}: start it with `hsmd run`, or correct admin.socket").into()
+        format!("no hsmd listens on {socket}: start it with `hsmd run`, or correct admin.socket")
+            .into()
     })
 }
 

@@ -32,7 +32,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
         return Ok(());
     }
     println!("{}: good", config.file.display());
-    println!("{}: good, sha256 {}", config.policy.display(), hex::encode(digest));
+    println!(
+        "{}: good, sha256 {}",
+        config.policy.display(),
+        hex::encode(digest)
+    );
     if config.has_mock() {
         println!("MOCK HSM: the keys are protected by nothing");
     }
@@ -77,7 +81,7 @@ fn grant_json(grant: &Grant) -> Value {
         "chain_id": grant.chain_id().as_str(),
         "kinds": kinds(grant),
         "max_height_jump": grant.max_height_jump(),
-        "max_round": grant.max_round().get(),
+        "max_round": grant.max_round(),
         "max_clock_skew_seconds": grant.max_clock_skew().map(|skew| skew.as_secs()),
     })
 }
@@ -90,7 +94,10 @@ fn print_table<const N: usize>(head: [&str; N], rows: &[[String; N]]) {
         }
     }
     let line = |cells: &[&str]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:width$}"));
         println!("  {}", padded.collect::<Vec<_>>().join("  ").trim_end());
     };
     line(&head);

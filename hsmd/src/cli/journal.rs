@@ -20,9 +20,13 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
     let Command::Show(printed) = command;
     let config = printed.configured.load_to_look()?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for leaf in hsm_journal::read(&config.state_dir)? {
-        let (index, leaf) = leaf?;
-        let (time, event) = entry::decode(&leaf).map_err(|error| format!("entry {index}: {error}"))?;
+    for read in hsm_journal::read(&config.state_dir)? {
+        let hsm_journal::Entry { index, leaf, .. } = read?;
+        if hsm_journal::is_snapshot_leaf(&leaf) {
+            continue;
+        }
+        let (time, event) =
+            entry::decode(&leaf).map_err(|error| format!("entry {index}: {error}"))?;
         let written = if printed.json {
             writeln!(out, "{}", as_json(index, &time, &event))
         } else {
@@ -39,7 +43,10 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
 fn as_text(event: &Event) -> String {
     match event {
         Event::StateCreated(created) => {
-            format!("state created    deployment {}", hex::encode(&created.deployment_id))
+            format!(
+                "state created    deployment {}",
+                hex::encode(&created.deployment_id)
+            )
         }
         Event::DaemonStarted(started) => {
             let mock = match started.mock_devices.as_slice() {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Configured, Error, Printed, admin, block_on, show};
 use crate::config::Config;
-use crate::{daemon, hardening, key};
+use crate::{daemon, devices, hardening, key};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -83,7 +83,11 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
     match command {
         Command::Init(init) => {
             let state = block_on(init_key(init))?;
-            println!("key {} is known; public key {}", state.key, hex::encode(&state.public_key));
+            println!(
+                "key {} is known; public key {}",
+                state.key,
+                hex::encode(&state.public_key)
+            );
             for chain in &state.chains {
                 println!("  {}", show::chain_line(chain));
             }
@@ -105,7 +109,9 @@ async fn init_key(init: &Init) -> Result<wire::KeyState, Error> {
     };
     if let Some(mut client) = admin::find(&config.admin_socket).await? {
         let answer = client.init_key(request).await;
-        let answer = answer.map_err(|status| admin::sentence(&status))?.into_inner();
+        let answer = answer
+            .map_err(|status| admin::sentence(&status))?
+            .into_inner();
         return Ok(answer.key.unwrap_or_default());
     }
     hardening::refuse_root(init.allow_root)?;
@@ -122,7 +128,9 @@ fn advance_key(advance: &Advance) -> Result<(), Error> {
             height: advance.height,
         };
         let answer = client.advance_key(request).await;
-        Ok(answer.map_err(|status| admin::sentence(&status))?.into_inner())
+        Ok(answer
+            .map_err(|status| admin::sentence(&status))?
+            .into_inner())
     })?;
     for chain in state.key.iter().flat_map(|key| &key.chains) {
         println!("{}", show::chain_line(chain));
@@ -135,15 +143,15 @@ pub(super) async fn init_without_daemon(
     config: &Config,
     request: &wire::InitKeyRequest,
 ) -> Result<wire::KeyState, Error> {
-    let (guard, _) = daemon::open_guard(config)?;
-    let keyring = daemon::keyring(config, daemon::start_devices(config)?);
+    let (guard, _) = daemon::open_guard(config, None)?;
+    let keyring = devices::keyring(config, devices::start(config)?);
     let made = key::init(&keyring, &guard, request).await;
     let state = guard.inspect(|state| {
         let key = keyring.get(&request.key);
         key.map(|key| key::key_state(key, state))
     });
     for device in keyring.devices() {
-        device.stop();
+        device.worker.stop();
     }
     guard.close()?;
     made?;
@@ -154,7 +162,10 @@ async fn fetch(configured: &Configured) -> Result<Vec<wire::KeyState>, Error> {
     let config = configured.load_to_look()?;
     let mut client = admin::connect(&config.admin_socket).await?;
     let answer = client.list_key_states(wire::ListKeyStatesRequest {}).await;
-    Ok(answer.map_err(|status| admin::sentence(&status))?.into_inner().keys)
+    Ok(answer
+        .map_err(|status| admin::sentence(&status))?
+        .into_inner()
+        .keys)
 }
 
 fn list(printed: &Printed) -> Result<(), Error> {
@@ -170,7 +181,11 @@ fn list(printed: &Printed) -> Result<(), Error> {
             bytes => hex::encode(bytes),
         };
         let algorithm = show::algorithm(key.algorithm);
-        println!("{}  {algorithm}  {public_key}  in {}", key.key, key.devices.join(", "));
+        println!(
+            "{}  {algorithm}  {public_key}  in {}",
+            key.key,
+            key.devices.join(", ")
+        );
     }
     Ok(())
 }
@@ -180,7 +195,12 @@ fn show_key(show: &Show) -> Result<(), Error> {
     let key = keys
         .iter()
         .find(|key| key.key == show.name)
-        .ok_or_else(|| format!("the configuration has no [[key]] named {:?}: see `hsmd key list`", show.name))?;
+        .ok_or_else(|| {
+            format!(
+                "the configuration has no [[key]] named {:?}: see `hsmd key list`",
+                show.name
+            )
+        })?;
     if let (Format::Json, _) = (show.format, ()) {
         println!("{:#}", show::key_json(key));
         return Ok(());
@@ -194,7 +214,7 @@ fn show_key(show: &Show) -> Result<(), Error> {
         Format::Json => {}
         Format::Cosmos => println!("{}", show::cosmos(key)),
         Format::Cometbft => println!("{:#}", show::cometbft(key)),
-        Format::Pem => print!("{}", public_key(key)?.spki_pem()),
+        Format::Pem => print!("{}", public_key(key)?.spki_pem()?),
         Format::Text => {
             println!("key         {}", key.key);
             println!("algorithm   {}", show::algorithm(key.algorithm));

@@ -5,8 +5,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Configured, Error};
 use crate::config::{Config, LogFormat};
-use crate::daemon::{self, Daemon, Started};
-use crate::hardening;
+use crate::daemon::{Daemon, Started};
+use crate::{devices, hardening};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -26,10 +26,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
 pub(super) fn serve(config: &Config, started: impl FnOnce(Started)) -> Result<(), Error> {
     start_log(config);
     hardening::harden()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
-        let workers = daemon::start_devices(config)?;
-        let daemon = Daemon::open(config, workers).await?;
+        let devices = devices::start(config)?;
+        let daemon = Daemon::open(config, devices).await?;
         let addresses = daemon.started();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

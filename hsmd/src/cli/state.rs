@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use clap::Subcommand;
-use hsm_journal::Journal;
+use hsm_journal::State as _;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use serde_json::json;
@@ -12,7 +12,7 @@ use super::{Configured, Error, Printed, admin, block_on, show};
 use crate::config::Config;
 use crate::guard::State;
 use crate::guard::entry;
-use crate::{daemon, hardening};
+use crate::hardening;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -37,7 +37,10 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
             hardening::refuse_root(init.allow_root)?;
             let config = init.configured.load_to_look()?;
             create(&config)?;
-            println!("created the journal of a new deployment in {}", config.state_dir.display());
+            println!(
+                "created the journal of a new deployment in {}",
+                config.state_dir.display()
+            );
             println!("next: hsmd key init NAME --chain ID --height H");
             Ok(())
         }
@@ -53,8 +56,7 @@ pub(super) fn create(config: &Config) -> Result<(), Error> {
         SystemTime::now(),
         Event::StateCreated(wire::StateCreated { deployment_id }),
     );
-    let options = daemon::journal_options(config);
-    Journal::create::<State>(&config.state_dir, &options, State::default(), first)?;
+    hsm_journal::create(&config.state_dir, &State::default().snapshot(), &first)?;
     Ok(())
 }
 
@@ -63,7 +65,10 @@ fn show(printed: &Printed) -> Result<(), Error> {
     let keys = block_on(async {
         let mut client = admin::connect(&config.admin_socket).await?;
         let answer = client.list_key_states(wire::ListKeyStatesRequest {}).await;
-        Ok(answer.map_err(|status| admin::sentence(&status))?.into_inner().keys)
+        Ok(answer
+            .map_err(|status| admin::sentence(&status))?
+            .into_inner()
+            .keys)
     })?;
     if printed.json {
         let keys: Vec<_> = keys.iter().map(show::key_json).collect();
@@ -73,7 +78,10 @@ fn show(printed: &Printed) -> Result<(), Error> {
     for key in keys {
         println!("{}", key.key);
         if key.chains.is_empty() {
-            println!("  not made known: `hsmd key init {} --chain ID --height H`", key.key);
+            println!(
+                "  not made known: `hsmd key init {} --chain ID --height H`",
+                key.key
+            );
         }
         for chain in &key.chains {
             println!("  {}", show::chain_line(chain));

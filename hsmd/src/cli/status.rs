@@ -10,7 +10,9 @@ pub(super) fn run(printed: &Printed) -> Result<(), Error> {
     let status = block_on(async {
         let mut client = admin::connect(&config.admin_socket).await?;
         let answer = client.get_status(wire::GetStatusRequest {}).await;
-        Ok(answer.map_err(|status| admin::sentence(&status))?.into_inner())
+        Ok(answer
+            .map_err(|status| admin::sentence(&status))?
+            .into_inner())
     })?;
     if printed.json {
         println!("{:#}", as_json(&status));
@@ -53,10 +55,21 @@ fn print_text(status: &wire::GetStatusResponse) {
     if status.mock {
         println!("MOCK HSM: the keys are protected by nothing");
     }
-    println!("hsmd         {} since {}", status.version, show::moment(status.started.as_ref()));
+    println!(
+        "hsmd         {} since {}",
+        status.version,
+        show::moment(status.started.as_ref())
+    );
     println!("listens      {}", status.address);
-    println!("certificate  until {}", show::moment(status.certificate_expires.as_ref()));
-    println!("policy       {} sha256 {}", status.policy_path, hex::encode(&status.policy_digest));
+    println!(
+        "certificate  until {}",
+        show::moment(status.certificate_expires.as_ref())
+    );
+    println!(
+        "policy       {} sha256 {}",
+        status.policy_path,
+        hex::encode(&status.policy_digest)
+    );
     println!(
         "journal      {} entries durable, segment {}, in {}",
         journal.durable_entries, journal.segment, journal.directory
@@ -74,7 +87,10 @@ fn print_text(status: &wire::GetStatusResponse) {
     }
     for device in &status.devices {
         let (name, backend, state) = (&device.name, &device.backend, &device.state);
-        println!("device       {name} ({backend}) {state} {} {}", device.serial, device.firmware);
+        println!(
+            "device       {name} ({backend}) {state} {} {}",
+            device.serial, device.firmware
+        );
         if !device.fault.is_empty() {
             println!("             last fault: {}", device.fault);
         }

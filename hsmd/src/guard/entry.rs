@@ -65,8 +65,8 @@ pub fn position_to_wire(position: Position) -> wire::Position {
         Step::Precommit => wire::Step::Precommit,
     };
     wire::Position {
-        height: position.height.value(),
-        round: position.round.value(),
+        height: position.height.get(),
+        round: position.round.get(),
         step: step.into(),
     }
 }

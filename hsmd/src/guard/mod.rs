@@ -6,6 +6,8 @@
 pub mod entry;
 mod refusals;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
@@ -140,12 +142,13 @@ impl Guard {
                 key: ask.key.to_owned(),
                 chain: ask.message.chain_id().to_string(),
             })?;
-        let verdict = conflict::judge(&known.mark, ask.message, ask.max_height_jump).map_err(
-            |conflict| Error::Conflict {
-                conflict,
-                sign_bytes: ask.message.sign_bytes(),
-            },
-        )?;
+        let verdict =
+            conflict::judge(&known.mark, ask.message, ask.max_height_jump).map_err(|conflict| {
+                Error::Conflict {
+                    conflict,
+                    sign_bytes: ask.message.sign_bytes(),
+                }
+            })?;
         let earlier = known.mark.last.as_ref().zip(known.made.as_ref());
         let (mut reservation, repeated) = match (verdict, earlier) {
             (Verdict::Sign, _) => (Reservation::first(ask.message), None),
@@ -153,10 +156,9 @@ impl Guard {
                 Reservation::repeat(ask.message, last, made),
                 Some(made.index),
             ),
-            (Verdict::ExtensionAnew, Some((last, made))) => (
-                Reservation::extension_anew(ask.message, last, made),
-                None,
-            ),
+            (Verdict::ExtensionAnew, Some((last, made))) => {
+                (Reservation::extension_anew(ask.message, last, made), None)
+            }
             (Verdict::Repeat | Verdict::ExtensionAnew, None) => {
                 return Err(Error::Internal("a repetition of nothing".to_owned()));
             }

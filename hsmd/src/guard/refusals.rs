@@ -120,7 +120,11 @@ mod tests {
             .filter(|i| refusals.take(refused(&i.to_string()), start).is_some())
             .count();
         assert_eq!(written, KINDS + 1);
-        let counted: u32 = refusals.due(start, true).iter().map(|entry| entry.count).sum();
+        let counted: u32 = refusals
+            .due(start, true)
+            .iter()
+            .map(|entry| entry.count)
+            .sum();
         assert_eq!(counted as usize + written, 5000);
     }
 }

@@ -123,7 +123,11 @@ impl State {
     fn apply_pinned(&mut self, pinned: wire::KeyPinned) -> Result<(), String> {
         let public_key = entry::public_key_from_wire(pinned.public_key)?;
         let chain = ChainId::new(&pinned.chain_id).map_err(|error| error.to_string())?;
-        if self.names.get(&pinned.key).is_some_and(|known| *known != public_key) {
+        if self
+            .names
+            .get(&pinned.key)
+            .is_some_and(|known| *known != public_key)
+        {
             return Err(format!("key {} pinned to a second public key", pinned.key));
         }
         let key = self.keys.entry(public_key).or_default();
@@ -184,7 +188,10 @@ impl State {
         let known = self.mark_mut(reserved.public_key, &reserved.chain_id)?;
         if let Some(last) = &known.mark.last {
             if position < last.position {
-                return Err(format!("a reservation at {position} after one at {}", last.position));
+                return Err(format!(
+                    "a reservation at {position} after one at {}",
+                    last.position
+                ));
             }
             if position == last.position && reserved.sign_bytes != last.sign_bytes {
                 return Err(format!("two different reservations at {position}"));
@@ -192,13 +199,12 @@ impl State {
         }
         // An extension signed anew repeats the vote, so the vote's signature still holds.
         let signatures = match (&known.mark.last, &known.made) {
-            (Some(last), Some(made)) if last.position == position => made
-                .signatures
-                .as_ref()
-                .map(|signatures| Signatures {
+            (Some(last), Some(made)) if last.position == position => {
+                made.signatures.as_ref().map(|signatures| Signatures {
                     message: signatures.message.clone(),
                     extension: None,
-                }),
+                })
+            }
             _ => None,
         };
         known.mark.last = Some(Last {
@@ -291,7 +297,8 @@ fn mark_to_wire((chain, known): (&ChainId, &ChainMark)) -> wire::Mark {
         mark.position = Some(entry::position_to_wire(last.position));
         mark.sign_bytes.clone_from(&last.sign_bytes);
         mark.timestamp = Some(entry::timestamp_to_wire(last.timestamp));
-        mark.extension_sign_bytes.clone_from(&last.extension_sign_bytes);
+        mark.extension_sign_bytes
+            .clone_from(&last.extension_sign_bytes);
         mark.reserved_index = made.index;
         mark.reserved_time = Some(made.time);
         if let Some(signatures) = &made.signatures {

@@ -9,6 +9,7 @@ mod request;
 mod reserve;
 mod sign;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use hsm_policy::grants::Policy;
@@ -36,6 +37,8 @@ pub struct Line {
     refusals: Refusals,
     metrics: Metrics,
     deadline: Duration,
+    /// The chains that the policy names: what a metric may be labelled with.
+    chains: HashSet<String>,
 }
 
 impl Line {
@@ -48,7 +51,9 @@ impl Line {
         metrics: Metrics,
         deadline: Duration,
     ) -> Self {
+        let chains = policy.grants().map(|grant| grant.chain_id().to_string());
         Self {
+            chains: chains.collect(),
             policy,
             keyring,
             guard,
@@ -69,8 +74,12 @@ impl Line {
         let outcome = tokio::time::timeout_at(deadline, self.walk(peer, sent, deadline)).await;
         match outcome.unwrap_or_else(|_| Err(self.too_late())) {
             Ok(signed) => {
-                self.metrics
-                    .signed(&attempt.chain_id, attempt.kind, &attempt.key, attempt.height());
+                self.metrics.signed(
+                    &attempt.chain_id,
+                    attempt.kind,
+                    &attempt.key,
+                    attempt.height(),
+                );
                 Ok(signed)
             }
             Err(refusal) => Err(self.refuse(attempt, refusal)),
@@ -93,7 +102,7 @@ impl Line {
         watch.end(Stage::Permit);
         let reserved = reserve::reserve(&self.guard, permitted, now, deadline).await?;
         watch.end(Stage::Reserve);
-        let signed = sign::sign(reserved, deadline).await?;
+        let signed = sign::sign(reserved, deadline, &self.metrics).await?;
         watch.end(Stage::Device);
         let signed = self.reply(signed);
         watch.end(Stage::Reply);
@@ -137,7 +146,7 @@ impl Line {
                     algorithm: crate::guard::entry::algorithm_to_wire(public_key.algorithm())
                         .into(),
                     public_key: public_key.as_bytes().to_vec(),
-                    kinds: grant.kinds().map(|kind| kind.to_string()).collect(),
+                    kinds: grant.kinds().iter().map(|kind| kind.to_string()).collect(),
                 });
             }
         }
@@ -172,24 +181,27 @@ impl Line {
                 let message = format!("the policy grants {caller} no key named {key:?}");
                 Refusal::new(Reason::KeyNotGranted, message)
             })?;
-        let public_key = self.guard.pinned(key)?.ok_or_else(|| {
-            crate::guard::Error::NotInitialised {
-                key: key.to_owned(),
-                chain: grant.chain_id().to_string(),
-            }
-        })?;
+        let public_key =
+            self.guard
+                .pinned(key)?
+                .ok_or_else(|| crate::guard::Error::NotInitialised {
+                    key: key.to_owned(),
+                    chain: grant.chain_id().to_string(),
+                })?;
         Ok(wire::GetPublicKeyResponse {
             algorithm: crate::guard::entry::algorithm_to_wire(public_key.algorithm()).into(),
             public_key: public_key.as_bytes().to_vec(),
-            spki_der: public_key.spki_der(),
-            spki_pem: public_key.spki_pem(),
+            spki_der: public_key.spki_der()?,
+            spki_pem: public_key.spki_pem()?,
         })
     }
 
     /// The one way out for a refusal: journaled, counted, logged.
     fn refuse(&self, attempt: Attempt, refusal: Refusal) -> Refusal {
-        let known_chain = self.policy.names_chain(&attempt.chain_id);
-        let chain = if known_chain { attempt.chain_id.as_str() } else { "" };
+        let chain = self
+            .chains
+            .get(&attempt.chain_id)
+            .map_or("", String::as_str);
         self.metrics.refused(chain, attempt.kind, refusal.reason);
         tracing::warn!(
             caller = attempt.caller,
@@ -225,7 +237,10 @@ impl Line {
     }
 
     fn record_refusal(&self, refused: wire::Refused) {
-        if let Err(error) = self.guard.record(Event::Refused(refused), SystemTime::now()) {
+        if let Err(error) = self
+            .guard
+            .record(Event::Refused(refused), SystemTime::now())
+        {
             tracing::error!(%error, "a refusal is missing from the journal");
         }
     }
@@ -241,7 +256,7 @@ impl Line {
         )
     }
 
-    /// The guard.
+    /// What the sentry's calls, the administration and the metrics look at.
     #[must_use]
     pub fn guard(&self) -> &Guard {
         &self.guard
@@ -273,7 +288,10 @@ fn identify(peer: &Peer, role: Role, now: SystemTime) -> Result<Caller, Refusal>
     if caller.role() != role {
         return Err(Refusal::new(
             Reason::WrongRole,
-            format!("{caller} has role {}: this call is for role {role}", caller.role()),
+            format!(
+                "{caller} has role {}: this call is for role {role}",
+                caller.role()
+            ),
         ));
     }
     Ok(caller.clone())

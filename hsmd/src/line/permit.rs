@@ -41,13 +41,16 @@ pub(super) fn permit(
     let denied = || {
         Refusal::new(
             Reason::KeyNotGranted,
-            format!("the policy grants {} no key named {:?}", request.caller, request.key),
+            format!(
+                "the policy grants {} no key named {:?}",
+                request.caller, request.key
+            ),
         )
     };
     let name = KeyName::new(&request.key).map_err(|_| denied())?;
     let permit = rules
         .policy
-        .permit(&request.caller, &name, &request.message, moment(now))?;
+        .permit(&request.caller, &name, &request.message, moment(now)?)?;
     let not_known = || guard::Error::NotInitialised {
         key: request.key.clone(),
         chain: request.message.chain_id().to_string(),
@@ -81,7 +84,7 @@ fn fits(what: &str, length: usize, limit: usize) -> Result<(), Refusal> {
 }
 
 /// Our clock as the policy takes it.
-fn moment(now: SystemTime) -> Timestamp {
+fn moment(now: SystemTime) -> Result<Timestamp, hsm_policy::cometbft::Error> {
     let now = guard::entry::wall_clock(now);
-    Timestamp::new(now.seconds, now.nanos).unwrap_or(Timestamp::EPOCH)
+    Timestamp::new(now.seconds, now.nanos)
 }

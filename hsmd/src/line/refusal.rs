@@ -163,7 +163,7 @@ impl From<guard::Error> for Refusal {
 impl From<hsm_journal::Error> for Refusal {
     fn from(error: hsm_journal::Error) -> Self {
         tracing::error!(%error, "the journal took no entry");
-        if matches!(error, hsm_journal::Error::Overloaded { .. }) {
+        if matches!(error, hsm_journal::Error::Full { .. }) {
             return Self::new(
                 Reason::JournalOverloaded,
                 "too many entries wait for hsmd's disk; send the request again",

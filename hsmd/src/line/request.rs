@@ -1,6 +1,8 @@
 //! The second stage: from the wire's fields to a message of the chain.
 
-use hsm_policy::cometbft::{BlockId, ChainId, Message, Proposal, Timestamp, Vote, VoteType};
+use hsm_policy::cometbft::{
+    BlockId, ChainId, Height, Message, Proposal, Round, Timestamp, Vote, VoteType,
+};
 use hsm_policy::identity::Caller;
 use hsm_proto::v1 as wire;
 
@@ -108,8 +110,8 @@ fn checked_vote(vote: wire::SignCometbftVoteRequest) -> Result<Vote, Refusal> {
     Ok(Vote::new(
         ChainId::new(&vote.chain_id)?,
         vote_type,
-        vote.height,
-        vote.round,
+        Height::new(vote.height)?,
+        Round::new(vote.round)?,
         vote.block_id.map(checked_block_id).transpose()?,
         checked_timestamp(vote.timestamp)?,
         vote.extension,
@@ -122,8 +124,8 @@ fn checked_proposal(proposal: wire::SignCometbftProposalRequest) -> Result<Propo
         .ok_or_else(|| invalid("block_id", "absent", "a block: a proposal always names one"))?;
     Ok(Proposal::new(
         ChainId::new(&proposal.chain_id)?,
-        proposal.height,
-        proposal.round,
+        Height::new(proposal.height)?,
+        Round::new(proposal.round)?,
         proposal.pol_round,
         checked_block_id(block_id)?,
         checked_timestamp(proposal.timestamp)?,
@@ -131,7 +133,11 @@ fn checked_proposal(proposal: wire::SignCometbftProposalRequest) -> Result<Propo
 }
 
 fn checked_block_id(id: wire::BlockId) -> Result<BlockId, Refusal> {
-    Ok(BlockId::new(&id.hash, id.part_set_total, &id.part_set_hash)?)
+    Ok(BlockId::new(
+        &id.hash,
+        id.part_set_total,
+        &id.part_set_hash,
+    )?)
 }
 
 fn checked_timestamp(timestamp: Option<prost_types::Timestamp>) -> Result<Timestamp, Refusal> {

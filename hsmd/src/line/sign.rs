@@ -10,6 +10,7 @@ use super::refusal::Refusal;
 use super::reserve::Reserved;
 use crate::guard::{self, Guard, Signatures};
 use crate::keyring;
+use crate::metrics::Metrics;
 
 /// What the caller gets.
 #[derive(Debug)]
@@ -35,13 +36,20 @@ pub(super) struct Fresh<'a> {
 /// # Errors
 ///
 /// A refusal that names the state of the device.
-pub(super) async fn sign(reserved: Reserved<'_>, deadline: Instant) -> Result<Fresh<'_>, Refusal> {
+pub(super) async fn sign<'a>(
+    reserved: Reserved<'a>,
+    deadline: Instant,
+    metrics: &Metrics,
+) -> Result<Fresh<'a>, Refusal> {
     let Reserved {
         permitted,
         reservation,
     } = &reserved;
     let ask = async |bytes: &[u8]| {
-        let signature = permitted.key.sign(&permitted.public_key, bytes, deadline);
+        let failed = |device: &str, kind| metrics.device_error(device, kind);
+        let signature = permitted
+            .key
+            .sign(&permitted.public_key, bytes, deadline, failed);
         Ok::<_, Refusal>(signature.await?.0.to_vec())
     };
     let message = match &reservation.signature {
@@ -99,7 +107,16 @@ impl From<keyring::Error> for Refusal {
                 "the device made a signature that does not verify: hsmd's operator must look",
             ),
             keyring::Error::Device { error, .. } => error.into(),
+            keyring::Error::Nowhere { .. } => {
+                Self::new(Reason::DeviceUnavailable, error.to_string())
+            }
         }
+    }
+}
+
+impl From<hsm_device::Error> for Refusal {
+    fn from(error: hsm_device::Error) -> Self {
+        (&error).into()
     }
 }
 
@@ -111,11 +128,11 @@ impl From<&hsm_device::Error> for Refusal {
                 Reason::DeviceOverloaded,
                 "too many requests wait for the device; send the request again",
             ),
-            Error::Deadline { .. } => Self::new(
+            Error::Timeout { .. } => Self::new(
                 Reason::DeadlineExceeded,
                 "the device gave no answer in time; the same request may be sent again",
             ),
-            Error::MessageTooLong { length, limit } => {
+            Error::MessageTooLong { length, limit, .. } => {
                 let (length, limit) = (*length, *limit);
                 Self::new(Reason::MessageTooLong, error.to_string())
                     .with("length", length)

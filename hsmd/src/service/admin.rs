@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hsm_device::Worker;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
@@ -11,6 +10,7 @@ use tonic::{Request, Response, Status};
 use crate::guard::entry::wall_clock;
 use crate::guard::{self, State};
 use crate::key::{self, key_state};
+use crate::keyring::Device;
 use crate::line::Line;
 use crate::transport::Certificates;
 
@@ -54,10 +54,13 @@ impl AdminService {
         let journal = self.line.guard().journal().status();
         wire::JournalStatus {
             directory: self.about.journal_directory.clone(),
-            durable_entries: journal.durable_entries,
+            durable_entries: journal.entries,
             root: journal.root.to_vec(),
             segment: journal.segment,
-            fault: journal.fault.unwrap_or_default(),
+            fault: journal
+                .stopped
+                .or(journal.fault.map(|fault| fault.to_string()))
+                .unwrap_or_default(),
         }
     }
 
@@ -126,24 +129,27 @@ impl Admin for AdminService {
     }
 }
 
-fn device_status(worker: &Worker) -> wire::DeviceStatus {
-    let status = worker.status();
+fn device_status(device: &Device) -> wire::DeviceStatus {
+    let status = device.worker.status();
+    let info = status.info.as_ref();
     wire::DeviceStatus {
         name: status.name,
-        backend: status.backend.to_string(),
-        state: status.state.to_string(),
-        serial: status.serial.unwrap_or_default(),
-        firmware: status.firmware.unwrap_or_default(),
-        fault: status.last_fault.unwrap_or_default(),
+        backend: status.backend.name().to_owned(),
+        state: status.state.name().to_owned(),
+        serial: info.map_or_else(String::new, |info| info.serial.clone()),
+        firmware: info.map_or_else(String::new, |info| info.firmware.clone()),
+        fault: status
+            .last_fault
+            .map_or_else(String::new, |fault| fault.to_string()),
     }
 }
 
 fn status_of(error: &key::Error) -> Status {
     let message = error.to_string();
     match error {
-        key::Error::UnknownKey { .. } | key::Error::InvalidChain(_) | key::Error::NegativeHeight(_) => {
-            Status::invalid_argument(message)
-        }
+        key::Error::UnknownKey { .. }
+        | key::Error::InvalidChain(_)
+        | key::Error::NegativeHeight(_) => Status::invalid_argument(message),
         key::Error::Guard(guard::Error::AlreadyKnown(_)) => Status::already_exists(message),
         key::Error::Guard(guard::Error::NotInitialised { .. } | guard::Error::NotAbove { .. }) => {
             Status::failed_precondition(message)

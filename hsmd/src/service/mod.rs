@@ -3,5 +3,5 @@
 mod admin;
 mod signer;
 
-pub use admin::AdminService;
+pub use admin::{About, AdminService};
 pub use signer::SignerService;

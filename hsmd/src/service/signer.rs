@@ -42,7 +42,9 @@ impl Signer for SignerService {
         &self,
         request: Request<GetPublicKeyRequest>,
     ) -> Result<Response<GetPublicKeyResponse>, Status> {
-        let answer = self.line.public_key(peer(&request)?, &request.get_ref().key);
+        let answer = self
+            .line
+            .public_key(peer(&request)?, &request.get_ref().key);
         Ok(Response::new(answer.map_err(|refusal| refusal.status())?))
     }
 
@@ -51,7 +53,10 @@ impl Signer for SignerService {
         request: Request<SignCometbftVoteRequest>,
     ) -> Result<Response<SignCometbftVoteResponse>, Status> {
         let peer = peer(&request)?.clone();
-        let signed = self.line.sign(&peer, Wire::Vote(request.into_inner())).await;
+        let signed = self
+            .line
+            .sign(&peer, Wire::Vote(request.into_inner()))
+            .await;
         let signed = signed.map_err(|refusal| refusal.status())?;
         Ok(Response::new(SignCometbftVoteResponse {
             signature: signed.signature,
