@@ -92,9 +92,10 @@ pub enum Error {
         /// Why, and what would do.
         cause: String,
     },
-    /// The device does not accept the PIN or password. It is not tried again until the file changes.
+    /// The device does not accept the PIN or password. A PIN is offered once, a password a few times.
     #[error(
-        "{device} refused the secret in {}: {cause}; it is not tried again before the file changes", file.display()
+        "{device} refused the secret in {}: {cause}; correct the file, or touch it to have it tried again",
+        file.display()
     )]
     PinRejected {
         /// Address or token, as configured.

@@ -76,13 +76,10 @@ impl Mock {
             host: address.ip().to_string(),
             port: address.port(),
         };
-        // The credentials of a device fresh from the factory.
+        // The credentials of a device fresh from the factory. They cannot be wrong, only answers corrupted.
         Session::open(&connector, Credentials::default(), Backend::Mock).map_err(
             |error| match error {
-                OpenError::Password(cause) => Error::Refused {
-                    operation: "open a session",
-                    cause,
-                },
+                OpenError::Password(cause) => Error::Fault(cause),
                 OpenError::Other(error) => error,
             },
         )

@@ -45,10 +45,13 @@ impl std::fmt::Display for Token {
     }
 }
 
+/// Tokens lock after a few wrong PINs, for good.
+const PIN_TRIES: u32 = 1;
+
 impl Settings {
     /// An opener of sessions with this token. Several may use one module, also with the same token.
     pub fn opener(self) -> Opener {
-        let pin = SecretFile::new(self.pin_file);
+        let pin = SecretFile::new(self.pin_file, PIN_TRIES);
         let (module, token) = (self.module, self.token);
         Opener::new(Backend::Pkcs11, move || {
             Ok(Box::new(TokenSession::open(&module, &token, &pin)?) as Box<dyn Device>)
@@ -321,15 +324,19 @@ fn log_in(
     let secret = pin.read(device)?;
     if info.user_pin_locked() {
         let cause = "the PIN is locked; let the security officer set a new one".into();
-        return Err(pin.reject(secret, device, cause));
+        return Err(pin.rejected(device, cause));
     }
     if info.user_pin_final_try() {
         let cause =
             "one try is left and is not spent here; log in by hand with the right PIN first";
-        return Err(pin.reject(secret, device, cause.into()));
+        return Err(pin.rejected(device, cause.into()));
     }
     match session.login(UserType::User, Some(&secret)) {
-        Ok(()) | Err(Cause::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+        Ok(()) => {
+            pin.accepted();
+            Ok(())
+        }
+        Err(Cause::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
         Err(
             ref cause @ Cause::Pkcs11(
                 RvError::PinIncorrect
@@ -340,7 +347,7 @@ fn log_in(
                 | RvError::UserPinNotInitialized,
                 _,
             ),
-        ) => Err(pin.reject(secret, device, describe(cause))),
+        ) => Err(pin.rejected(device, describe(cause))),
         Err(cause) => Err(fault(device, cause)),
     }
 }

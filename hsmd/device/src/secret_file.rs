@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -17,15 +17,28 @@ const MAX_LENGTH: usize = 256;
 /// A PIN or password in a file of its own, read anew for each login so that a corrected file is enough to heal.
 pub(crate) struct SecretFile {
     path: PathBuf,
-    /// The last secret that a device refused. Tokens lock after a few wrong tries, so none is made twice.
-    rejected: Mutex<Option<SecretString>>,
+    /// After how many refusals in a row the secret is not offered again.
+    tries: u32,
+    refused: Mutex<Refused>,
 }
 
+/// How often a device refused what stood in which version of the file.
+#[derive(Default)]
+struct Refused {
+    version: Option<Version>,
+    times: u32,
+}
+
+/// Tells that a file was written or touched: inode, length, and time of the last change in seconds and nanoseconds.
+type Version = (u64, u64, i64, i64);
+
 impl SecretFile {
-    pub(crate) fn new(path: PathBuf) -> Self {
+    /// A secret that is offered `tries` times, and again when the file is written anew or touched.
+    pub(crate) fn new(path: PathBuf, tries: u32) -> Self {
         Self {
             path,
-            rejected: Mutex::new(None),
+            tries,
+            refused: Mutex::default(),
         }
     }
 
@@ -33,25 +46,40 @@ impl SecretFile {
     ///
     /// # Errors
     /// [`Error::PinFile`] where the file is missing, empty, too long, no UTF-8, or readable by others than its owner;
-    /// [`Error::PinRejected`] where it still holds what `device` refused before.
+    /// [`Error::PinRejected`] where `device` refused it too often and it has not been touched since.
     pub(crate) fn read(&self, device: &str) -> Result<SecretString, Error> {
-        let secret = self.load().map_err(|cause| Error::PinFile {
+        let loaded = self.load();
+        let (secret, version) = loaded.map_err(|cause| Error::PinFile {
             file: self.path.clone(),
             cause,
         })?;
-        let rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*rejected {
-            Some(bad) if bad.expose_secret() == secret.expose_secret() => {
-                Err(self.rejection(device, "it was refused before and has not changed".into()))
-            }
-            _ => Ok(secret),
+        let mut refused = self.refused();
+        if refused.version != Some(version) {
+            *refused = Refused {
+                version: Some(version),
+                times: 0,
+            };
         }
+        if refused.times >= self.tries {
+            return Err(self.rejection(device, "refused before, not tried again".into()));
+        }
+        Ok(secret)
     }
 
-    /// Remembers that `device` refused this secret, and makes the error that says so.
-    pub(crate) fn reject(&self, secret: SecretString, device: &str, cause: String) -> Error {
-        *self.rejected.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret);
+    /// Notes that the device took the secret.
+    pub(crate) fn accepted(&self) {
+        self.refused().times = 0;
+    }
+
+    /// Notes that `device` refused the secret, and makes the error that says so.
+    pub(crate) fn rejected(&self, device: &str, cause: String) -> Error {
+        let mut refused = self.refused();
+        refused.times = refused.times.saturating_add(1);
         self.rejection(device, cause)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rejection(&self, device: &str, cause: String) -> Error {
@@ -62,11 +90,17 @@ impl SecretFile {
         }
     }
 
-    fn load(&self) -> Result<SecretString, String> {
+    fn load(&self) -> Result<(SecretString, Version), String> {
         let mut file = File::open(&self.path)
             .map_err(|e| format!("{e}; create it with the PIN or password in it, mode 0400"))?;
-        let mode = file.metadata().map_err(|e| e.to_string())?.mode();
-        check_mode(mode, is_credential(&self.path))?;
+        let metadata = file.metadata().map_err(|e| e.to_string())?;
+        check_mode(metadata.mode(), is_credential(&self.path))?;
+        let version = (
+            metadata.ino(),
+            metadata.len(),
+            metadata.ctime(),
+            metadata.ctime_nsec(),
+        );
 
         // One allocation of full size: a growing buffer would leave copies of the secret behind.
         let mut bytes = Zeroizing::new([0_u8; MAX_LENGTH + 3]);
@@ -89,7 +123,7 @@ impl SecretFile {
             ));
         }
         let text = str::from_utf8(text).map_err(|_| "it is not UTF-8 text".to_owned())?;
-        Ok(SecretString::from(Box::<str>::from(text)))
+        Ok((SecretString::from(Box::<str>::from(text)), version))
     }
 }
 
@@ -113,6 +147,7 @@ fn check_mode(mode: u32, credential: bool) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secrecy::ExposeSecret as _;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn file_with(content: &[u8], mode: u32) -> (tempfile::TempDir, SecretFile) {
@@ -120,7 +155,7 @@ mod tests {
         let path = directory.path().join("pin");
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        (directory, SecretFile::new(path))
+        (directory, SecretFile::new(path, 2))
     }
 
     #[test]
@@ -158,7 +193,7 @@ mod tests {
             assert!(matches!(error, Error::PinFile { .. }), "{error}");
             assert!(error.to_string().contains(remedy), "{error}");
         }
-        let missing = SecretFile::new("/nonexistent/pin".into())
+        let missing = SecretFile::new("/nonexistent/pin".into(), 1)
             .read("token")
             .unwrap_err();
         assert!(
@@ -175,12 +210,25 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_secret_is_not_offered_again_until_the_file_changes() {
+    fn a_secret_refused_too_often_is_offered_again_only_when_its_file_changes() {
         let (directory, file) = file_with(b"wrong", 0o600);
-        let secret = file.read("token").unwrap();
-        file.reject(secret, "token", "CKR_PIN_INCORRECT".into());
+        for _ in 0..2 {
+            file.read("token").unwrap();
+            file.rejected("token", "CKR_PIN_INCORRECT".into());
+        }
         assert!(matches!(file.read("token"), Err(Error::PinRejected { .. })));
-        std::fs::write(directory.path().join("pin"), "right").unwrap();
-        assert_eq!(file.read("token").unwrap().expose_secret(), "right");
+        std::fs::write(directory.path().join("pin"), "corrected").unwrap();
+        assert_eq!(file.read("token").unwrap().expose_secret(), "corrected");
+    }
+
+    #[test]
+    fn only_refusals_in_a_row_count() {
+        let (_directory, file) = file_with(b"right", 0o600);
+        for _ in 0..5 {
+            file.read("token").unwrap();
+            file.rejected("token", "a corrupted answer".into());
+            file.read("token").unwrap();
+            file.accepted();
+        }
     }
 }

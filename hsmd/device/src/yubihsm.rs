@@ -59,10 +59,14 @@ impl std::fmt::Display for Connector {
     }
 }
 
+/// A corrupted answer looks like a wrong password, so one refusal proves nothing; but each try costs one of the 62
+/// entries of the device's audit log.
+const PASSWORD_TRIES: u32 = 20;
+
 impl Settings {
     /// An opener of sessions with this device. It takes hardware only: an emulator in its place is refused.
     pub fn opener(self) -> Opener {
-        let password = SecretFile::new(self.password_file);
+        let password = SecretFile::new(self.password_file, PASSWORD_TRIES);
         let (connector, key) = (self.connector, self.authentication_key);
         Opener::new(Backend::Yubihsm, move || {
             let device = connector.to_string();
@@ -70,8 +74,11 @@ impl Settings {
             let credentials = Credentials::from_password(key, secret.expose_secret().as_bytes());
             let opened = Session::open(&connector, credentials, Backend::Yubihsm);
             match opened {
-                Ok(session) => Ok(Box::new(session) as Box<dyn Device>),
-                Err(OpenError::Password(cause)) => Err(password.reject(secret, &device, cause)),
+                Ok(session) => {
+                    password.accepted();
+                    Ok(Box::new(session) as Box<dyn Device>)
+                }
+                Err(OpenError::Password(cause)) => Err(password.rejected(&device, cause)),
                 Err(OpenError::Other(error)) => Err(error),
             }
         })

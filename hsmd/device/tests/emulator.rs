@@ -1,5 +1,6 @@
 //! The YubiHSM2 client against the emulator, over the connector's HTTP on loopback.
 #![cfg(feature = "mock")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use hsm_device::mock::{Clock, Fault, Latency, Mock, Settings};
 use hsm_device::{
-    Algorithm, Backend, Device, Error, KeyLocator, PublicKey, State, Worker, WorkerOptions, yubihsm,
+    Algorithm, Backend, Error, KeyLocator, PublicKey, State, Worker, WorkerOptions, yubihsm,
 };
 use tokio::time::Instant;
 
