@@ -129,7 +129,7 @@ impl Authority {
 }
 
 /// Replaces a file at once, readable by its owner only, as a renewal would.
-fn write_private(path: &Path, text: &str) {
+pub(crate) fn write_private(path: &Path, text: &str) {
     let new = path.with_extension("new");
     let mut file = std::fs::OpenOptions::new()
         .create(true)

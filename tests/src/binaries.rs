@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cometbft::Line;
+
 /// A binary of this workspace, from the profile directory that the running test or bench was built into.
 ///
 /// # Panics
@@ -47,13 +49,13 @@ pub fn needs<T>(what: &str, found: Option<T>) -> Option<T> {
     found
 }
 
-/// The `cometbft` binary of a released version such as `v0.38.26`.
+/// The `cometbft` binary of a line.
 #[must_use]
-pub fn cometbft(version: &str) -> Option<PathBuf> {
+pub fn cometbft(line: Line) -> Option<PathBuf> {
     existing(
         tests_folder()
             .join("cometbft/bin")
-            .join(version)
+            .join(line.name())
             .join("cometbft"),
     )
 }

@@ -1,7 +1,5 @@
 //! Networks of real CometBFT validators on loopback, each with a home, ports and a signer of its own.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -202,7 +200,8 @@ impl Network {
     /// The answer of a node's RPC to `GET /path`, while it answers.
     #[must_use]
     pub fn query(&self, index: usize, path: &str) -> Option<Value> {
-        let mut answer: Value = http_get(self.nodes[index].rpc_port, path)?;
+        let answer = crate::http::get(self.nodes[index].rpc_port, &format!("/{path}"))?;
+        let mut answer: Value = serde_json::from_str(&answer).ok()?;
         Some(answer["result"].take())
     }
 
@@ -216,7 +215,9 @@ impl Network {
         self.processes.iter_mut().for_each(Process::assert_running);
     }
 
-    fn height_of(&self, index: usize) -> Option<i64> {
+    /// The height that a node committed last, while it answers.
+    #[must_use]
+    pub fn height_of(&self, index: usize) -> Option<i64> {
         self.query(index, "status")?["sync_info"]["latest_block_height"]
             .as_str()?
             .parse()
@@ -320,16 +321,6 @@ impl Network {
 #[must_use]
 pub fn address_of(public_key: &[u8]) -> Vec<u8> {
     Sha256::digest(public_key)[..20].to_vec()
-}
-
-/// The body of `GET /path` from a loopback server, if it answers with JSON. HTTP 1.0 spares us chunks.
-fn http_get(port: u16, path: &str) -> Option<Value> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
 }
 
 fn read_json(path: &Path) -> Value {

@@ -39,15 +39,23 @@ pub fn fetch(network: &Network, last: i64) -> Vec<Commit> {
         .collect()
 }
 
-/// Verifies every signature of the commits, and returns for each validator the heights at which it did
-/// not sign the block.
+/// What the signatures of some commits say.
+pub struct Verified {
+    /// For each validator, the heights at which it did not sign the block.
+    pub missed: Vec<BTreeSet<i64>>,
+    /// Every verified signature: whose, and over which sign bytes.
+    pub signed: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Verifies every signature of the commits.
 ///
 /// # Panics
 ///
 /// If a signature does not verify, or is none of a validator's.
 #[must_use]
-pub fn verify(chain_id: &str, public_keys: &[Vec<u8>], commits: &[Commit]) -> Vec<BTreeSet<i64>> {
+pub fn verify(chain_id: &str, public_keys: &[Vec<u8>], commits: &[Commit]) -> Verified {
     let mut missed = vec![BTreeSet::new(); public_keys.len()];
+    let mut signed = Vec::new();
     for commit in commits {
         assert_eq!(
             commit.signatures.len(),
@@ -76,9 +84,10 @@ pub fn verify(chain_id: &str, public_keys: &[Vec<u8>], commits: &[Commit]) -> Ve
                 "a signature in the commit of height {} does not verify",
                 commit.height
             );
+            signed.push((public_key.clone(), bytes));
         }
     }
-    missed
+    Verified { missed, signed }
 }
 
 /// Checks that no validator was missing outside its outages.

@@ -3,16 +3,20 @@
 //!
 //! | module | role |
 //! |---|---|
+//! | [`audit`] | what hsmd's journal says, held against the promises |
 //! | [`authority`] | a certificate authority and the certificates that tests need, good and bad |
 //! | [`binaries`] | where the binaries and the components from outside are |
+//! | [`client`] | a gRPC client of hsmd, with any certificate |
 //! | [`cometbft`] | networks of real CometBFT nodes, and what they committed |
 //! | [`commits`] | what a network committed: signatures, and who was missing |
 //! | [`daemon`] | a running hsmd: configuration, commands, kills |
+//! | [`http`] | GET from a loopback server |
 //! | [`node`] | plays a CometBFT node towards a signer: the privval protocol over UNIX sockets and TCP |
 //! | [`process`] | child processes, their logs, and waiting |
 //! | [`sentry`] | a running hsm-sentry |
 //! | [`sign_bytes`] | canonical sign bytes by tendermint-proto, and the verification of signatures |
 //! | [`softhsm`] | SoftHSM tokens |
+//! | [`validator`] | one validator, set up and connected: hsmd on the mock, hsm-sentry, a played node |
 //!
 //! The harness fails by panicking, with a message that says what was expected: its callers are tests.
 #![allow(
@@ -23,13 +27,17 @@
     reason = "a test harness fails by panicking"
 )]
 
+pub mod audit;
 pub mod authority;
 pub mod binaries;
+pub mod client;
 pub mod cometbft;
 pub mod commits;
 pub mod daemon;
+pub mod http;
 pub mod node;
 pub mod process;
 pub mod sentry;
 pub mod sign_bytes;
 pub mod softhsm;
+pub mod validator;

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use cometbft_p2p::{IdentitySecret, ReadMsg, SecretConnection, WriteMsg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use prost::Message as _;
 use prost::bytes::{Buf, BufMut};
 use tendermint_proto::google::protobuf::Timestamp;
 use tendermint_proto::v0_38::crypto::public_key;
@@ -249,11 +248,16 @@ impl Connection {
 
     /// Reads one answer.
     pub fn receive(&mut self) -> Result<Sum, Error> {
-        let message: Message = match self {
-            Self::Unix(stream) => read_frame(stream)?,
-            Self::Tcp(connection) => connection.read_msg().map_err(io::Error::other)?,
-        };
+        let message: Message = self.receive_as()?;
         message.sum.ok_or_else(|| unexpected("an empty message"))
+    }
+
+    /// Reads one answer as a message of any type.
+    pub fn receive_as<M: prost::Message + Default>(&mut self) -> io::Result<M> {
+        match self {
+            Self::Unix(stream) => read_frame(stream),
+            Self::Tcp(connection) => connection.read_msg().map_err(io::Error::other),
+        }
     }
 }
 
@@ -268,7 +272,7 @@ fn unexpected(what: &str) -> Error {
     ))
 }
 
-fn read_frame(stream: &mut impl Read) -> io::Result<Message> {
+fn read_frame<M: prost::Message + Default>(stream: &mut impl Read) -> io::Result<M> {
     let mut prefix = Vec::with_capacity(3);
     loop {
         let mut byte = [0];
@@ -287,7 +291,7 @@ fn read_frame(stream: &mut impl Read) -> io::Result<Message> {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
-    Ok(Message::decode(body.as_slice())?)
+    Ok(M::decode(body.as_slice())?)
 }
 
 /// A message that says of itself that it is `length` bytes long.

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use crate::authority::Identity;
 use crate::binaries::binary;
 use crate::node::Address;
-use crate::process::Process;
+use crate::process::{Process, free_port};
 
 /// One chain that a sentry serves.
 pub struct Chain<'a> {
@@ -27,6 +27,9 @@ pub struct Chain<'a> {
 pub struct Sentry {
     name: String,
     directory: PathBuf,
+    metrics_port: u16,
+    /// The metrics that are 1 while a connection stands.
+    connections: Vec<String>,
     process: Option<Process>,
 }
 
@@ -40,10 +43,12 @@ impl Sentry {
         ca: &Path,
         chains: &[Chain<'_>],
     ) -> Self {
+        let metrics_port = free_port();
         let mut config = format!(
-            "[tls]\ncertificate = {:?}\nprivate_key = {:?}\nca = {ca:?}\n",
+            "metrics.listen = \"127.0.0.1:{metrics_port}\"\n[tls]\ncertificate = {:?}\nprivate_key = {:?}\nca = {ca:?}\n",
             identity.certificate, identity.private_key
         );
+        let mut connections = Vec::new();
         for chain in chains {
             let Chain {
                 chain_id,
@@ -58,10 +63,18 @@ impl Sentry {
                  [[chain.signer]]\naddress = \"127.0.0.1:{signer}\"\nserver_name = \"localhost\"\n"
             )
             .expect("a string grows");
+            connections.push(format!(
+                "hsm_sentry_node_connected{{chain=\"{chain_id}\",node=\"{node}\"}}"
+            ));
+            connections.push(format!(
+                "hsm_sentry_signer_connected{{signer=\"127.0.0.1:{signer}\"}}"
+            ));
         }
         let sentry = Self {
             name: name.to_owned(),
             directory: directory.to_owned(),
+            metrics_port,
+            connections,
             process: None,
         };
         std::fs::write(sentry.config(), config).expect("the sentry's configuration");
@@ -83,6 +96,13 @@ impl Sentry {
             .arg(self.config())
             .args(crate::daemon::allow_root());
         self.process = Some(Process::start(&self.name, &mut command, &self.directory));
+    }
+
+    /// Whether it is connected to hsmd and to its nodes.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        let is_one = |series: &String| crate::http::metric(self.metrics_port, series) == Some(1.0);
+        self.connections.iter().all(is_one)
     }
 
     /// SIGKILL.

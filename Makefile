@@ -1,0 +1,40 @@
+# `make help` lists what there is. Lint and tests use one feature set for the whole workspace, so that
+# nothing is compiled twice.
+
+CARGO ?= cargo
+ALL := --workspace --all-features
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint bench soak
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+build: ## everything, for development
+	$(CARGO) build $(ALL) --all-targets
+
+demo: ## a validator signs through hsmd on the mock HSM: needs Rust and a C compiler only
+	$(CARGO) build -p hsmd -p hsm-sentry -p hsm-tests --features hsmd/mock --bins
+	@$${CARGO_TARGET_DIR:-target}/debug/demo
+
+test: ## installs what the tests need, and runs all of them
+	tests/install.sh test
+	$(CARGO) build $(ALL) --all-targets
+	$(CARGO) test $(ALL)
+
+lint: ## format, clippy, docs, dependencies and licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q $(ALL) --no-deps
+	tests/install.sh lint
+	$(CARGO) deny --log-level error check bans licenses sources
+
+bench: ## rates and latencies beside tmkms and the raw limits of this machine
+	tests/install.sh bench
+	$(CARGO) build --release $(ALL) --bins --benches
+	$(CARGO) bench $(ALL) --bench signing
+
+soak: ## the long forms: networks of 2,000 blocks, property tests of 20,000 cases
+	tests/install.sh test
+	$(CARGO) build $(ALL) --all-targets
+	HSMD_SOAK=1 PROPTEST_CASES=20000 $(CARGO) test $(ALL)

