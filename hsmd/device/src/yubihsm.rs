@@ -3,8 +3,10 @@
 //! A session is opened per worker, kept alive, and never re-opened behind the worker's back. The client library has no
 //! way to close one: a session that is given up stays open in the device until it expires after 30 s.
 
+mod fault;
+mod identity;
+
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use ::yubihsm::{Capability, Client, Credentials, HttpConfig, UsbConfig, connecto
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
+use self::fault::fault;
+use self::identity::check_identity;
 use crate::secret_file::SecretFile;
 use crate::{Algorithm, Backend, Device, Error, Info, KeyLocator, Opener, PublicKey, Signature};
 
@@ -386,128 +390,9 @@ fn check_capability(locator: &KeyLocator, key: &object::Info) -> Result<(), Erro
     })
 }
 
-/// Sorts what the library returned by what helps.
-fn fault(device: &str, operation: &'static str, cause: &Cause) -> Error {
-    let text = cause.to_string();
-    let refused = |remedy: &str| Error::Refused {
-        operation,
-        cause: format!("{text}; {remedy}"),
-    };
-    match cause.device_error() {
-        Some(Refusal::SessionsFull) => Error::SessionsFull {
-            device: device.to_owned(),
-        },
-        Some(Refusal::InsufficientPermissions) => {
-            refused("give the authentication key and the object a common domain and the capability")
-        }
-        Some(Refusal::LogFull) => refused("its audit log is full: read it and set the log index"),
-        Some(Refusal::InvalidCommand | Refusal::InvalidData | Refusal::WrongLength) => {
-            refused("its firmware may not know the algorithm, or limits the length")
-        }
-        Some(Refusal::ObjectNotFound | Refusal::InvalidId | Refusal::ObjectExists) => {
-            refused("list its objects")
-        }
-        Some(Refusal::InvalidSession | Refusal::SessionFailed | Refusal::AuthenticationFailed) => {
-            Error::SessionLost(text)
-        }
-        Some(_) => Error::Fault(format!("{device} failed to {operation}: {text}")),
-        None if connection_failed(cause) => Error::Unreachable {
-            device: device.to_owned(),
-            cause: text,
-        },
-        // The library tells nothing more of a session that the device has dropped, or that it has given up itself.
-        None => Error::SessionLost(text),
-    }
-}
-
-/// Whether the connector, or the connection to it, is the cause.
-fn connection_failed(cause: &Cause) -> bool {
-    let mut source = cause.source();
-    while let Some(error) = source {
-        if error.is::<connector::Error>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
-}
-
-/// The emulator's serial numbers. Known here also where the emulator itself is not built in.
-const EMULATOR_SERIALS: std::ops::RangeInclusive<u32> = 4_200_000_000..=4_200_999_999;
-
-/// What the emulator's factory certificate contains and no vendor's does.
-const EMULATOR_MARK: &[u8] = b"EMULATOR";
-
-/// Refuses an emulator where hardware was configured, and hardware where the mock was.
-fn check_identity(
-    expected: Backend,
-    serial: &str,
-    factory_certificate: Option<&[u8]>,
-) -> Result<(), Error> {
-    let marked = factory_certificate.is_some_and(|certificate| {
-        certificate
-            .windows(EMULATOR_MARK.len())
-            .any(|w| w == EMULATOR_MARK)
-    });
-    let numbered = serial
-        .parse()
-        .is_ok_and(|serial| EMULATOR_SERIALS.contains(&serial));
-    match (expected, marked || numbered) {
-        (Backend::Mock, true) | (Backend::Yubihsm | Backend::Pkcs11, false) => Ok(()),
-        (Backend::Yubihsm | Backend::Pkcs11, true) => Err(Error::Identity(format!(
-            "the device with serial number {serial} is the YubiHSM emulator, which protects no key; configure \
-             hardware, or for tests the mock device, which needs --mock"
-        ))),
-        (Backend::Mock, false) => Err(Error::Identity(format!(
-            "the device with serial number {serial} is no emulator: the mock device is for tests only and takes no \
-             hardware; configure it as yubihsm"
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::yubihsm::error::Context;
-
-    #[test]
-    fn an_emulator_is_not_taken_for_hardware_nor_hardware_for_an_emulator() {
-        let hardware = "0012345678";
-        let emulator = EMULATOR_SERIALS.start().to_string();
-        let vendor: &[u8] = b"0\x82 Yubico YubiHSM Attestation";
-        let marked: &[u8] = b"0\x82 CN=YubiHSM EMULATOR";
-        let cases = [
-            // expected, serial, certificate, accepted
-            (Backend::Yubihsm, hardware, Some(vendor), true),
-            (Backend::Yubihsm, hardware, None, true),
-            (Backend::Yubihsm, hardware, Some(marked), false),
-            (Backend::Yubihsm, emulator.as_str(), Some(vendor), false),
-            (Backend::Yubihsm, emulator.as_str(), None, false),
-            (Backend::Mock, hardware, Some(vendor), false),
-            (Backend::Mock, hardware, None, false),
-            (Backend::Mock, hardware, Some(marked), true),
-            (Backend::Mock, emulator.as_str(), Some(marked), true),
-            (Backend::Mock, emulator.as_str(), None, true),
-        ];
-        for (expected, serial, certificate, accepted) in cases {
-            let checked = check_identity(expected, serial, certificate);
-            assert_eq!(
-                checked.is_ok(),
-                accepted,
-                "{expected} {serial} {certificate:?}"
-            );
-            if let (Backend::Yubihsm, Err(error)) = (expected, checked) {
-                assert!(error.to_string().contains("--mock"), "{error}");
-            }
-        }
-    }
-
-    #[cfg(feature = "mock")]
-    #[test]
-    fn the_emulator_has_the_identity_that_is_looked_for() {
-        assert_eq!(EMULATOR_SERIALS, yubihsm_emulator::EMULATOR_SERIALS);
-        assert_eq!(EMULATOR_MARK, yubihsm_emulator::EMULATOR_MARK.as_bytes());
-    }
 
     #[test]
     fn a_locator_that_no_yubihsm_can_have_is_refused() {
@@ -533,29 +418,6 @@ mod tests {
                 .unwrap()
                 .len(),
             3
-        );
-    }
-
-    #[test]
-    fn a_lost_connection_is_told_from_a_lost_session() {
-        let refused =
-            connector::Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
-        let session = Cause::from(::yubihsm::session::Error::from(refused));
-        assert!(matches!(
-            fault("hsm", "sign", &session),
-            Error::Unreachable { .. }
-        ));
-        let dropped = Cause::from(Context::new(ErrorKind::ResponseError, None));
-        assert!(matches!(
-            fault("hsm", "sign", &dropped),
-            Error::SessionLost(_)
-        ));
-        let full = ::yubihsm::session::Error::from(Refusal::SessionsFull);
-        assert_eq!(
-            fault("hsm", "open a session", &Cause::from(full)),
-            Error::SessionsFull {
-                device: "hsm".into()
-            }
         );
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ::yubihsm::object::Label;
+use ::yubihsm::{Capability, Client, Connector, Credentials, Domain, HttpConfig, asymmetric};
 use hsm_device::mock::{Clock, Fault, Latency, Mock, Settings};
 use hsm_device::{
     Algorithm, Backend, Error, KeyLocator, PublicKey, State, Worker, WorkerOptions, yubihsm,
@@ -108,28 +110,82 @@ fn both_algorithms_sign_what_verifies_and_secp256k1_always_with_a_low_s() {
     assert!(device.info().unwrap().model.contains("EMULATOR"));
 }
 
+/// Makes a key as an operator would, with a client of their own.
+fn generate(mock: &Mock, id: u16, label: &str, capability: Capability) {
+    let address = mock.address();
+    let connector = Connector::http(&HttpConfig {
+        addr: address.ip().to_string(),
+        port: address.port(),
+        ..HttpConfig::default()
+    });
+    let client = Client::open(connector, Credentials::default(), false).unwrap();
+    let (label, ed25519) = (
+        Label::from_bytes(label.as_bytes()).unwrap(),
+        asymmetric::Algorithm::Ed25519,
+    );
+    client
+        .generate_asymmetric_key(id, label, Domain::DOM1, capability, ed25519)
+        .unwrap();
+}
+
 #[test]
-fn a_key_is_found_by_id_and_wrong_locators_are_each_refused_by_name() {
+fn a_key_is_found_by_label_by_id_and_by_both() {
     let mock = Mock::start(Settings::default()).unwrap();
-    let public = mock.ensure_key("validator", Algorithm::Ed25519).unwrap();
+    generate(&mock, 0x0102, "one", Capability::SIGN_EDDSA);
+    generate(&mock, 0x0103, "two", Capability::SIGN_EDDSA);
     let mut device = mock.opener().open().unwrap();
-    let by_id = |id: u16| KeyLocator {
-        label: Some("validator".into()),
-        id: Some(id.to_be_bytes().to_vec()),
+    let locator = |label: Option<&str>, id: Option<[u8; 2]>| KeyLocator {
+        label: label.map(str::to_owned),
+        id: id.map(Vec::from),
         algorithm: Algorithm::Ed25519,
     };
-    let found = (1..=u16::from(u8::MAX)).find_map(|id| device.public_key(&by_id(id)).ok());
-    // The device chose the id; where it is no small one the label alone finds the key.
-    assert!(found.is_none_or(|found| found == public));
-    let wrong = device.sign(&labelled("validator", Algorithm::Secp256k1), b"m");
-    assert!(
-        matches!(wrong, Err(Error::WrongAlgorithm { .. })),
-        "{wrong:?}"
+    let one = device.public_key(&locator(Some("one"), None)).unwrap();
+    let two = device.public_key(&locator(None, Some([1, 3]))).unwrap();
+    assert_ne!(one, two);
+    assert_eq!(
+        device
+            .public_key(&locator(Some("one"), Some([1, 2])))
+            .unwrap(),
+        one
     );
-    let missing = device.sign(&labelled("missing", Algorithm::Ed25519), b"m");
-    assert!(matches!(missing, Err(Error::KeyNotFound(_))), "{missing:?}");
+    let mismatched = device.public_key(&locator(Some("one"), Some([1, 3])));
+    assert_eq!(
+        mismatched,
+        Err(Error::KeyNotFound(locator(Some("one"), Some([1, 3]))))
+    );
+}
+
+#[test]
+fn a_key_that_is_missing_ambiguous_of_another_kind_or_unable_is_each_refused_by_name() {
+    let mock = Mock::start(Settings::default()).unwrap();
+    generate(&mock, 1, "twice", Capability::SIGN_EDDSA);
+    generate(&mock, 2, "twice", Capability::SIGN_EDDSA);
+    generate(&mock, 3, "once", Capability::SIGN_EDDSA);
+    generate(&mock, 4, "unable", Capability::SIGN_ECDSA);
+    let mut device = mock.opener().open().unwrap();
+    let missing = device
+        .sign(&labelled("missing", Algorithm::Ed25519), b"m")
+        .unwrap_err();
+    assert!(matches!(missing, Error::KeyNotFound(_)), "{missing}");
+    let ambiguous = device
+        .sign(&labelled("twice", Algorithm::Ed25519), b"m")
+        .unwrap_err();
+    assert!(
+        matches!(ambiguous, Error::KeyAmbiguous { count: 2, .. }),
+        "{ambiguous}"
+    );
+    let wrong = device
+        .sign(&labelled("once", Algorithm::Secp256k1), b"m")
+        .unwrap_err();
+    assert!(matches!(wrong, Error::WrongAlgorithm { .. }), "{wrong}");
+    let unable = device
+        .sign(&labelled("unable", Algorithm::Ed25519), b"m")
+        .unwrap_err();
+    assert!(matches!(unable, Error::Refused { .. }), "{unable}");
+    assert!(unable.to_string().contains("SIGN_EDDSA"), "{unable}");
+    // None of them costs the session.
     device
-        .sign(&labelled("validator", Algorithm::Ed25519), b"m")
+        .sign(&labelled("once", Algorithm::Ed25519), b"m")
         .unwrap();
 }
 
