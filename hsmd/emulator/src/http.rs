@@ -25,6 +25,9 @@ use crate::fault::{Fault, Faults};
 use crate::latency::Latency;
 use crate::state_file::StateFile;
 
+/// A frame's header; the connector refuses what is shorter.
+const SHORTEST_FRAME: usize = 3;
+
 /// The connector passes frames on that are a little too long, and the device refuses them.
 const OVERLENGTH: usize = 3;
 
@@ -125,10 +128,14 @@ impl Connector {
 
     async fn api(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Closed> {
         let body = Limited::new(request.into_body(), self.request_limit).collect();
-        match tokio::time::timeout(READ_LIMIT, body).await {
-            Ok(Ok(body)) => self.command(&body.to_bytes()).await,
-            Ok(Err(_)) | Err(_) => Ok(refusal(StatusCode::BAD_REQUEST)),
+        let frame = match tokio::time::timeout(READ_LIMIT, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) | Err(_) => return Ok(refusal(StatusCode::BAD_REQUEST)),
+        };
+        if frame.len() < SHORTEST_FRAME {
+            return Ok(refusal(StatusCode::BAD_REQUEST));
         }
+        self.command(&frame).await
     }
 
     fn status(&self, address: SocketAddr) -> Response<Full<Bytes>> {

@@ -1,5 +1,6 @@
 //! The host's end of the secure channel, to send a device what no well-behaved client would.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use aes::Aes128;
@@ -8,7 +9,7 @@ use cbc::cipher::{BlockModeEncrypt as _, KeyIvInit as _};
 
 use super::{Channel, KEY_LENGTH, MAC_LENGTH, StaticKeys, cmac, padded_length};
 use crate::device::frame::{Frame, header};
-use crate::device::{Device, PASSWORD_ROUNDS, PASSWORD_SALT};
+use crate::device::{DEFAULT_PASSWORD, Device, PASSWORD_ROUNDS, PASSWORD_SALT};
 
 const ERROR: u8 = 0x7f;
 
@@ -141,11 +142,16 @@ fn keys(password: &[u8]) -> StaticKeys {
 
 /// K-ENC and K-MAC of a password. One round for every password but the default, to save time.
 pub(crate) fn static_keys(password: &[u8]) -> [u8; 2 * KEY_LENGTH] {
-    let rounds = if password == crate::device::DEFAULT_PASSWORD {
-        PASSWORD_ROUNDS
+    static DEFAULT: LazyLock<[u8; 2 * KEY_LENGTH]> =
+        LazyLock::new(|| derive_keys(DEFAULT_PASSWORD, PASSWORD_ROUNDS));
+    if password == DEFAULT_PASSWORD {
+        *DEFAULT
     } else {
-        1
-    };
+        derive_keys(password, 1)
+    }
+}
+
+fn derive_keys(password: &[u8], rounds: u32) -> [u8; 2 * KEY_LENGTH] {
     let mut bytes = [0; 2 * KEY_LENGTH];
     pbkdf2::pbkdf2_hmac::<sha2::Sha256>(password, PASSWORD_SALT, rounds, &mut bytes);
     bytes
