@@ -166,7 +166,7 @@ impl Chain {
             .signer
             .ask(
                 self.config.deadline,
-                || privval::vote_request(key, chain, &vote, extension.as_ref()),
+                || privval::vote_request(key, chain, &vote, extension),
                 |mut client, request| async move { client.sign_cometbft_vote(request).await },
             )
             .await?;

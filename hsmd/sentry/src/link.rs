@@ -3,8 +3,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use hsm_proto::v1::ListKeysRequest;
 use hsm_proto::v1::signer_client::SignerClient;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -20,17 +21,17 @@ use tonic::body::Body;
 use crate::backoff::Backoff;
 use crate::config::SignerAddress;
 use crate::metrics::Metrics;
+use crate::refusal::Refusal;
 use crate::tls::Identity;
 
-/// For TCP and TLS together.
+/// For TCP, TLS and the first call together.
 const CONNECT: Duration = Duration::from_secs(2);
+
+/// For the driver of a broken connection to say why.
+const DRIVER_ENDS: Duration = Duration::from_millis(100);
 
 /// A peer that is gone without a word is noticed after at most twice this.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
-
-/// A connection that ended sooner was not a good one: a TLS 1.3 server refuses a client's certificate only
-/// after the client takes the handshake for done.
-const SETTLED: Duration = Duration::from_secs(3);
 
 /// Whether hsmd can be asked at present.
 #[derive(Clone)]
@@ -45,7 +46,13 @@ pub(crate) enum Link {
 pub(crate) struct Connection {
     /// Counts from 1; a later connection has a higher number.
     pub(crate) number: u64,
-    pub(crate) client: SignerClient<Http2>,
+    pub(crate) client: Client,
+}
+
+/// hsmd's gRPC client over one connection.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) signer: SignerClient<Http2>,
     http2: Http2,
 }
 
@@ -63,70 +70,50 @@ pub(crate) async fn keep_up(
 ) {
     let mut backoff = Backoff::new();
     let mut number = 0;
+    let mut told = String::new();
     loop {
         let tls = Arc::clone(&identity.borrow_and_update().client);
         let lost = match timeout(CONNECT, connect(&address, tls)).await {
-            Ok(Ok((http2, mut driver))) => {
+            Ok(Ok((client, mut driver))) => {
                 number += 1;
-                let since = Instant::now();
-                publish(&link, &address, number, http2);
+                backoff = Backoff::new();
+                told.clear();
+                link.send_replace(Link::Up(Connection { number, client }));
                 metrics.signer_connected(&address.address, true);
                 tracing::info!(signer = address.address, number, "connected to hsmd");
-                let lost = tokio::select! {
+                tokio::select! {
                     ended = &mut driver => ended.unwrap_or_else(|error| error.to_string()),
-                    changed = identity.changed() => match changed {
-                        Ok(()) => continue,
-                        // The process is stopping; what is in flight may finish.
-                        Err(_) => driver.await.unwrap_or_else(|error| error.to_string()),
-                    },
-                };
-                if since.elapsed() >= SETTLED {
-                    backoff = Backoff::new();
+                    Ok(()) = identity.changed() => continue,
                 }
-                lost
             }
             Ok(Err(error)) => error,
             Err(_) => format!("no connection within {} s", CONNECT.as_secs()),
         };
+        if lost != told {
+            tracing::warn!(
+                signer = address.address,
+                why = lost,
+                "no new connection to hsmd"
+            );
+        }
         give_up(&link, &address, &lost, &metrics);
+        told = lost;
         tokio::select! {
             () = sleep(backoff.next()) => {}
-            _ = identity.changed() => {}
+            Ok(()) = identity.changed() => {}
         }
     }
 }
 
-fn publish(link: &watch::Sender<Link>, address: &SignerAddress, number: u64, http2: Http2) {
-    let name = address.server_name.to_str();
-    // An IPv6 address stands in brackets in a URI.
-    let host = if name.contains(':') {
-        format!("[{name}]")
-    } else {
-        name.into_owned()
-    };
-    let origin = Uri::try_from(format!("https://{host}")).unwrap_or_default();
-    let client = SignerClient::with_origin(http2.clone(), origin);
-    link.send_replace(Link::Up(Connection {
-        number,
-        client,
-        http2,
-    }));
-}
-
-/// Notes that the last attempt failed, save where an older connection still lives.
+/// Notes that there is no connection, save where an older one still lives.
 fn give_up(link: &watch::Sender<Link>, address: &SignerAddress, why: &str, metrics: &Metrics) {
     link.send_if_modified(|link| {
-        let news = match link {
-            Link::Up(connection) if !connection.http2.0.is_closed() => return false,
-            Link::Up(_) => true,
-            Link::Down(earlier) => **earlier != *why,
-        };
-        if news {
-            tracing::warn!(signer = address.address, why, "no connection to hsmd");
+        if matches!(link, Link::Up(connection) if !connection.client.http2.0.is_closed()) {
+            return false;
         }
         metrics.signer_connected(&address.address, false);
         *link = Link::Down(why.into());
-        news
+        true
     });
 }
 
@@ -134,7 +121,7 @@ fn give_up(link: &watch::Sender<Link>, address: &SignerAddress, why: &str, metri
 async fn connect(
     address: &SignerAddress,
     tls: Arc<rustls::ClientConfig>,
-) -> Result<(Http2, JoinHandle<String>), String> {
+) -> Result<(Client, JoinHandle<String>), String> {
     let tcp = TcpStream::connect(&address.address)
         .await
         .map_err(|error| format!("TCP: {error}"))?;
@@ -158,7 +145,51 @@ async fn connect(
             Err(error) => causes(&error),
         }
     });
-    Ok((Http2(sender), driver))
+    let http2 = Http2(sender);
+    let signer = SignerClient::with_origin(http2.clone(), origin(address));
+    first_call(signer.clone(), driver)
+        .await
+        .map(|driver| (Client { signer, http2 }, driver))
+}
+
+/// Shows that hsmd takes our certificate: a TLS 1.3 server refuses it only after the client takes the handshake
+/// for done, and a connection that is refused so must not replace one that works.
+async fn first_call(
+    mut signer: SignerClient<Http2>,
+    driver: JoinHandle<String>,
+) -> Result<JoinHandle<String>, String> {
+    match signer.list_keys(ListKeysRequest {}).await {
+        Ok(granted) => {
+            for grant in granted.into_inner().keys {
+                let (key, chain, kinds) = (grant.key, grant.chain_id, grant.kinds.join(", "));
+                tracing::info!(key, chain, kinds, "granted by hsmd");
+            }
+            Ok(driver)
+        }
+        Err(status) => match Refusal::from_status(&status) {
+            // The node gets the same refusal, with its reason, for each request.
+            Some(refusal) => {
+                tracing::error!(%refusal, "hsmd refuses this sentry");
+                Ok(driver)
+            }
+            // If the connection broke, its driver knows why: the server's alert.
+            None => match timeout(DRIVER_ENDS, driver).await {
+                Ok(Ok(why)) => Err(why),
+                _ => Err(format!("{:?}: {}", status.code(), status.message())),
+            },
+        },
+    }
+}
+
+fn origin(address: &SignerAddress) -> Uri {
+    let name = address.server_name.to_str();
+    // An IPv6 address stands in brackets in a URI.
+    let host = if name.contains(':') {
+        format!("[{name}]")
+    } else {
+        name.into_owned()
+    };
+    Uri::try_from(format!("https://{host}")).unwrap_or_default()
 }
 
 /// An error with its causes: the alert that says why hsmd does not want us stands at the end.

@@ -21,7 +21,7 @@ const SIGNATURE: usize = 64;
 ///
 /// An extension in a place where there must be none is passed on all the same, so that hsmd refuses it; on a
 /// line that knows none it shows that `cometbft` in our configuration is wrong, and is refused here.
-pub(crate) fn extension(line: Line, vote: &Vote, skip: bool) -> Result<Option<Vec<u8>>, Refusal> {
+pub(crate) fn extension(line: Line, vote: &Vote, skip: bool) -> Result<Option<&[u8]>, Refusal> {
     let asked = match line {
         Line::V0_34 | Line::V0_37 if vote.extension.is_empty() => false,
         Line::V0_34 | Line::V0_37 => {
@@ -40,7 +40,7 @@ pub(crate) fn extension(line: Line, vote: &Vote, skip: bool) -> Result<Option<Ve
                     && block(vote.block_id.as_ref()).is_some())
         }
     };
-    Ok(asked.then(|| vote.extension.clone()))
+    Ok(asked.then_some(vote.extension.as_slice()))
 }
 
 /// What hsmd is asked for a vote.
@@ -48,7 +48,7 @@ pub(crate) fn vote_request(
     key: &str,
     chain_id: &str,
     vote: &Vote,
-    extension: Option<&Vec<u8>>,
+    extension: Option<&[u8]>,
 ) -> v1::SignCometbftVoteRequest {
     v1::SignCometbftVoteRequest {
         key: key.to_owned(),
@@ -59,7 +59,7 @@ pub(crate) fn vote_request(
         round: vote.round,
         block_id: block(vote.block_id.as_ref()),
         timestamp: vote.timestamp,
-        extension: extension.cloned(),
+        extension: extension.map(<[u8]>::to_vec),
     }
 }
 

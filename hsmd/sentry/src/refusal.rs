@@ -58,12 +58,14 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use tonic::Code;
     use tonic_types::ErrorDetails;
 
     fn status(domain: &str, reason: &str) -> Status {
-        let details = ErrorDetails::with_error_info(reason, domain, [("height", "7")]);
+        let details = ErrorDetails::with_error_info(reason, domain, HashMap::new());
         Status::with_error_details(Code::FailedPrecondition, "signed at height 7", details)
     }
 

@@ -63,7 +63,7 @@ impl Signer {
                 let connection = self.connected().await;
                 let mut request = Request::new(message());
                 request.set_timeout(until.saturating_duration_since(Instant::now()));
-                let status = match call(connection.client, request).await {
+                let status = match call(connection.client.signer, request).await {
                     Ok(response) => {
                         return Ok(Answer {
                             message: response.into_inner(),
@@ -90,16 +90,19 @@ impl Signer {
     }
 
     async fn connected(&self) -> Connection {
+        if let Link::Up(connection) = &*self.link.borrow() {
+            return connection.clone();
+        }
         let mut link = self.link.clone();
-        loop {
+        // The link may have come up since it was looked at.
+        link.mark_changed();
+        while link.changed().await.is_ok() {
             if let Link::Up(connection) = &*link.borrow_and_update() {
                 return connection.clone();
             }
-            if link.changed().await.is_err() {
-                // Nobody keeps the connection up any more: the process is stopping. The deadline ends this.
-                std::future::pending::<()>().await;
-            }
         }
+        // Nobody keeps the connection up any more: the process is stopping. The deadline ends this.
+        std::future::pending().await
     }
 
     /// A status that hsmd did not make: of the transport, or of something else that listens there.

@@ -94,11 +94,11 @@ fn a_faulty_value_is_refused_with_key_value_and_remedy() {
     let cases = [
         ("\"cosmoshub-4\"", "\"\"", "chain[0].chain_id", "has 0 bytes"),
         ("\"cosmoshub\"", "\"\"", "chain[0].key", "is empty"),
-        ("key = ", "deadline_ms = 5000\nkey = ", "chain[0].deadline_ms", "out of range"),
-        ("key = ", "deadline_ms = 0\nkey = ", "chain[0].deadline_ms", "out of range"),
-        ("key = ", "allow_remote_node = true\nkey = ", "chain[0].allow_remote_node", "contradicts"),
-        ("unix:///var", "/var", "chain[0].node", "neither unix:// nor tcp://"),
-        ("unix:///var/lib/gaia/privval.sock", "tcp://localhost", "chain[0].node", "neither unix"),
+        ("node = ", "deadline_ms = 5000\nnode = ", "chain[0].deadline_ms", "out of range"),
+        ("node = ", "deadline_ms = 0\nnode = ", "chain[0].deadline_ms", "out of range"),
+        ("node = ", "allow_remote_node = true\nnode = ", "chain[0].allow_remote_node", "contradicts"),
+        ("unix:///var", "/var", "chain[0].node", "neither unix:"),
+        ("unix:///var/lib/gaia/privval.sock", "tcp://localhost", "chain[0].node", "neither unix:"),
         ("127.0.0.1:26690", "127.0.0.1", "chain[0].signer[0].address", "not HOST:PORT"),
         ("\"hsmd.example.org\"", "\"not a name\"", "chain[0].signer[0].server_name", "neither a DNS name"),
         ("127.0.0.1:9470", "0.0.0.0:9470", "metrics.listen", "not a loopback"),
@@ -107,10 +107,7 @@ fn a_faulty_value_is_refused_with_key_value_and_remedy() {
     for (part, replacement, key, fault) in cases {
         let problem = problem(part, replacement);
         assert_eq!(problem.key, key);
-        assert!(
-            problem.fault.contains(fault.split("//").next().unwrap()),
-            "{problem}"
-        );
+        assert!(problem.fault.contains(fault), "{problem}");
         assert!(
             problem.value.is_some() && !problem.remedy.is_empty(),
             "{problem}"

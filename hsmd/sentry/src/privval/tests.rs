@@ -90,7 +90,6 @@ fn an_extension_signature_is_asked_for_exactly_where_the_nodes_line_expects_one(
         let vote = vote(kind, if is_nil { nil() } else { block_id() }, bytes);
         for line in lines {
             let asked = extension(*line, &vote, skip).map_err(drop);
-            let expected = expected.map(|bytes| bytes.map(<[u8]>::to_vec));
             assert_eq!(asked, expected, "{line} {kind:?} {is_nil} {bytes:?} {skip}");
         }
     }
@@ -321,7 +320,7 @@ macro_rules! speaks_the_language_of {
                         })) if chain == chain_id => vote,
                         other => return Err(TestCaseError::fail(format!("{other:?}"))),
                     };
-                    let request = vote_request("key", &chain_id, &ours, Some(&ours.extension));
+                    let request = vote_request("key", &chain_id, &ours, Some(ours.extension.as_slice()));
                     prop_assert_eq!(
                         (request.r#type, request.height, request.round),
                         (theirs.r#type, theirs.height, theirs.round)

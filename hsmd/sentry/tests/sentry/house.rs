@@ -15,24 +15,24 @@ use crate::node::{CHAIN, Listener, Node, PATIENCE};
 use crate::pki::{Authority, Issued, SERVER_NAME, replace};
 
 /// The caller in the sentry's certificate.
-pub const CALLER: &str = "spiffe://test/sentry/one";
+pub(crate) const CALLER: &str = "spiffe://test/sentry/one";
 
-pub struct House {
-    pub directory: TempDir,
-    pub authority: Authority,
-    pub state: Arc<State>,
-    pub hsmd: Option<Hsmd>,
-    pub address: String,
+pub(crate) struct House {
+    pub(crate) directory: TempDir,
+    pub(crate) authority: Authority,
+    pub(crate) state: Arc<State>,
+    pub(crate) hsmd: Option<Hsmd>,
+    pub(crate) address: String,
 }
 
-pub struct Sentry {
-    pub shutdown: Option<oneshot::Sender<()>>,
-    pub task: JoinHandle<Result<(), Error>>,
+pub(crate) struct Sentry {
+    pub(crate) shutdown: Option<oneshot::Sender<()>>,
+    pub(crate) task: JoinHandle<Result<(), Error>>,
 }
 
 impl House {
     /// With an hsmd that runs, and a certificate for the sentry.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let authority = Authority::new();
         let state = State::new();
         let hsmd = Hsmd::start(&authority, "127.0.0.1:0", Arc::clone(&state)).await;
@@ -52,31 +52,31 @@ impl House {
         house
     }
 
-    pub fn new_certificate(&self) -> Issued {
+    pub(crate) fn new_certificate(&self) -> Issued {
         self.authority.client(&[CALLER], false)
     }
 
     /// Hsmd is killed.
-    pub fn kill_hsmd(&mut self) {
-        self.hsmd = None;
+    pub(crate) async fn kill_hsmd(&mut self) {
+        self.hsmd.take().expect("hsmd runs").kill().await;
     }
 
     /// Hsmd is back, where it was.
-    pub async fn start_hsmd(&mut self) {
+    pub(crate) async fn start_hsmd(&mut self) {
         let hsmd = Hsmd::start(&self.authority, &self.address, Arc::clone(&self.state)).await;
         self.hsmd = Some(hsmd);
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("privval.sock")
     }
 
-    pub fn config_file(&self) -> PathBuf {
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.directory.path().join("hsm-sentry.toml")
     }
 
     /// The configuration for these nodes, all of the same line; `more` goes into each chain.
-    pub fn config_text(&self, line: &str, nodes: &[String], more: &str) -> String {
+    pub(crate) fn config_text(&self, line: &str, nodes: &[String], more: &str) -> String {
         let mut text = "[tls]\ncertificate = \"sentry.pem\"\nprivate_key = \"sentry.key\"\n\
                         ca = \"ca.pem\"\n"
             .to_owned();
@@ -91,7 +91,7 @@ impl House {
     }
 
     /// A sentry for one node on this house's UNIX socket, and the node once it is connected.
-    pub async fn open(&self, line: &str, more: &str) -> (Sentry, Listener, Node) {
+    pub(crate) async fn open(&self, line: &str, more: &str) -> (Sentry, Listener, Node) {
         let listener = Listener::unix(&self.socket());
         let node = format!("unix://{}", self.socket().display());
         let sentry = self.sentry(&self.config_text(line, &[node], more));
@@ -99,7 +99,7 @@ impl House {
         (sentry, listener, node)
     }
 
-    pub fn sentry(&self, config: &str) -> Sentry {
+    pub(crate) fn sentry(&self, config: &str) -> Sentry {
         let config = Config::parse(&self.config_file(), config).unwrap();
         let (shutdown, told) = oneshot::channel();
         let run = hsm_sentry::run(config, async {
@@ -112,23 +112,23 @@ impl House {
     }
 
     /// Waits until so many connections were made to hsmd.
-    pub async fn connections(&self, count: usize) {
+    pub(crate) async fn connections(&self, count: usize) {
         reached(&self.state.connections, |(all, _)| *all >= count).await;
     }
 
     /// Waits until so many requests arrived at hsmd.
-    pub async fn arrived(&self, count: usize) {
+    pub(crate) async fn arrived(&self, count: usize) {
         reached(&self.state.arrived, |arrived| *arrived >= count).await;
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 }
 
 impl Sentry {
     /// As SIGTERM does.
-    pub async fn stop(mut self) -> Result<(), Error> {
+    pub(crate) async fn stop(mut self) -> Result<(), Error> {
         drop(self.shutdown.take());
         timeout(Duration::from_secs(8), self.task)
             .await
@@ -137,7 +137,7 @@ impl Sentry {
     }
 }
 
-pub async fn reached<T>(value: &watch::Sender<T>, condition: impl FnMut(&T) -> bool) {
+pub(crate) async fn reached<T>(value: &watch::Sender<T>, condition: impl FnMut(&T) -> bool) {
     let mut value = value.subscribe();
     let reached = timeout(PATIENCE, value.wait_for(condition)).await;
     reached.expect("in time").unwrap();

@@ -1,6 +1,6 @@
 //! An hsmd that signs whatever it is told to, with signatures that name what was signed.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -24,7 +24,7 @@ use tower_service::Service;
 use crate::pki::Authority;
 
 /// What happens to one Sign request instead of a signature.
-pub enum Instead {
+pub(crate) enum Instead {
     Refuse(Code, Reason),
     /// No answer until the notification.
     Wait(Arc<Notify>),
@@ -34,24 +34,24 @@ pub enum Instead {
 
 /// What hsmd was asked, and over which certificate.
 #[derive(Clone, Debug)]
-pub enum Asked {
+pub(crate) enum Asked {
     Vote(SignCometbftVoteRequest),
     Proposal(SignCometbftProposalRequest),
     PublicKey,
 }
 
-pub struct State {
-    pub instead: Mutex<VecDeque<Instead>>,
-    pub asked: Mutex<Vec<(Asked, CertificateDer<'static>)>>,
-    pub key: Mutex<GetPublicKeyResponse>,
+pub(crate) struct State {
+    pub(crate) instead: Mutex<VecDeque<Instead>>,
+    pub(crate) asked: Mutex<Vec<(Asked, CertificateDer<'static>)>>,
+    pub(crate) key: Mutex<GetPublicKeyResponse>,
     /// Requests that arrived so far.
-    pub arrived: watch::Sender<usize>,
+    pub(crate) arrived: watch::Sender<usize>,
     /// Connections so far, and those of them that are open.
-    pub connections: watch::Sender<(usize, usize)>,
+    pub(crate) connections: watch::Sender<(usize, usize)>,
 }
 
 impl State {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             instead: Mutex::default(),
             asked: Mutex::default(),
@@ -66,21 +66,21 @@ impl State {
     }
 
     /// The requests for signatures.
-    pub fn signed(&self) -> Vec<Asked> {
+    pub(crate) fn signed(&self) -> Vec<Asked> {
         let asked = self.asked.lock().unwrap();
         let asked = asked.iter().map(|(asked, _)| asked.clone());
         asked.filter(|it| !matches!(it, Asked::PublicKey)).collect()
     }
 }
 
-/// A listening hsmd; dropping it is a crash: the listener and all connections are gone at once.
-pub struct Hsmd {
-    pub address: SocketAddr,
-    _tasks: JoinSet<()>,
+/// A listening hsmd.
+pub(crate) struct Hsmd {
+    pub(crate) address: SocketAddr,
+    tasks: JoinSet<()>,
 }
 
 impl Hsmd {
-    pub async fn start(authority: &Authority, address: &str, state: Arc<State>) -> Self {
+    pub(crate) async fn start(authority: &Authority, address: &str, state: Arc<State>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority.certificate.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -100,10 +100,12 @@ impl Hsmd {
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), state));
-        Self {
-            address,
-            _tasks: tasks,
-        }
+        Self { address, tasks }
+    }
+
+    /// A crash: the listener and all connections are gone when this returns.
+    pub(crate) async fn kill(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 
@@ -175,7 +177,7 @@ impl Fake {
             }
             Some(Instead::Refuse(code, reason)) => {
                 let details =
-                    ErrorDetails::with_error_info(reason.name(), ERROR_DOMAIN, [("height", "7")]);
+                    ErrorDetails::with_error_info(reason.name(), ERROR_DOMAIN, HashMap::new());
                 Err(Status::with_error_details(
                     code,
                     "as the test wants",
@@ -187,7 +189,7 @@ impl Fake {
 }
 
 /// As if this had been signed at first, with a timestamp of its own.
-pub fn first_timestamp() -> prost_types::Timestamp {
+pub(crate) fn first_timestamp() -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: 1_700_000_000,
         nanos: 5,
@@ -195,12 +197,12 @@ pub fn first_timestamp() -> prost_types::Timestamp {
 }
 
 /// The signature of whatever has this height.
-pub fn signature(height: i64) -> Vec<u8> {
+pub(crate) fn signature(height: i64) -> Vec<u8> {
     height.to_be_bytes().repeat(8)
 }
 
 /// The signature of this extension.
-pub fn extension_signature(extension: &[u8]) -> Vec<u8> {
+pub(crate) fn extension_signature(extension: &[u8]) -> Vec<u8> {
     vec![u8::try_from(extension.len() % 251).unwrap(); 64]
 }
 
@@ -210,7 +212,7 @@ impl Signer for Fake {
         &self,
         _: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        Err(Status::unimplemented("the sentry never asks"))
+        Ok(Response::new(ListKeysResponse::default()))
     }
 
     async fn get_public_key(

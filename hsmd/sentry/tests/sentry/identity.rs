@@ -38,11 +38,11 @@ async fn changed_certificate_files_replace_the_connection_and_drop_no_request() 
     house.connections(2).await;
     until.notify_one();
     assert_eq!(signed_vote(node.answer().await).signature, signature(8));
+    // The old connection ends once nothing is in flight on it.
+    reached(&house.state.connections, |counts| *counts == (2, 1)).await;
     assert_eq!(node.prevote(9).await.signature, signature(9));
     let (_, last) = house.state.asked.lock().unwrap().last().cloned().unwrap();
     assert_eq!(last, renewed.der);
-    // The old connection ends once nothing is in flight on it.
-    reached(&house.state.connections, |counts| *counts == (2, 1)).await;
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn changed_files_that_cannot_be_used_leave_the_old_certificate_in_use() {
     assert_ne!(first, renewed.der);
     // Its key arrives.
     renewed.write(house.path());
-    house.connections(2).await;
+    reached(&house.state.connections, |counts| *counts == (2, 1)).await;
     assert_eq!(node.prevote(8).await.signature, signature(8));
     let (_, last) = house.state.asked.lock().unwrap().last().cloned().unwrap();
     assert_eq!(last, renewed.der);

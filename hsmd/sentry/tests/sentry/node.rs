@@ -13,32 +13,32 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::timeout;
 
 /// Longer than anything takes here, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub enum Listener {
+pub(crate) enum Listener {
     Unix(UnixListener),
     Tcp(TcpListener),
 }
 
-pub enum Node {
+pub(crate) enum Node {
     Unix(UnixStream),
     Tcp(Box<AsyncSecretConnection<TcpStream>>),
 }
 
 impl Listener {
-    pub fn unix(path: &Path) -> Self {
+    pub(crate) fn unix(path: &Path) -> Self {
         // A node that was killed leaves its socket behind, and removes it at its next start.
         let _ = std::fs::remove_file(path);
         Self::Unix(UnixListener::bind(path).unwrap())
     }
 
-    pub async fn tcp() -> (Self, String) {
+    pub(crate) async fn tcp() -> (Self, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("tcp://{}", listener.local_addr().unwrap());
         (Self::Tcp(listener), address)
     }
 
-    pub async fn accept(&self) -> Node {
+    pub(crate) async fn accept(&self) -> Node {
         timeout(PATIENCE, async {
             match self {
                 Self::Unix(listener) => Node::Unix(listener.accept().await.unwrap().0),
@@ -56,12 +56,12 @@ impl Listener {
 }
 
 impl Node {
-    pub async fn ask(&mut self, sum: Sum) -> Message {
+    pub(crate) async fn ask(&mut self, sum: Sum) -> Message {
         self.send(sum).await;
         self.answer().await
     }
 
-    pub async fn send(&mut self, sum: Sum) {
+    pub(crate) async fn send(&mut self, sum: Sum) {
         let message = Message { sum: Some(sum) };
         match self {
             Self::Unix(_) => {
@@ -73,14 +73,14 @@ impl Node {
     }
 
     /// On a UNIX socket.
-    pub async fn send_raw(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
         let Self::Unix(stream) = self else {
             panic!("not a UNIX socket");
         };
         stream.write_all(bytes).await.unwrap();
     }
 
-    pub async fn answer(&mut self) -> Message {
+    pub(crate) async fn answer(&mut self) -> Message {
         timeout(PATIENCE, self.read()).await.expect("an answer")
     }
 
@@ -102,7 +102,7 @@ impl Node {
     }
 
     /// The sentry closed the connection.
-    pub async fn is_closed(&mut self) -> bool {
+    pub(crate) async fn is_closed(&mut self) -> bool {
         let Self::Unix(stream) = self else {
             panic!("not a UNIX socket");
         };
@@ -110,20 +110,20 @@ impl Node {
         matches!(read, Ok(0) | Err(_))
     }
 
-    pub async fn ping(&mut self) {
+    pub(crate) async fn ping(&mut self) {
         let answer = self.ask(Sum::PingRequest(PingRequest {})).await;
         assert_eq!(answer.sum, Some(Sum::PingResponse(PingResponse {})));
     }
 
     /// A prevote at this height, signed.
-    pub async fn prevote(&mut self, height: i64) -> Vote {
+    pub(crate) async fn prevote(&mut self, height: i64) -> Vote {
         signed_vote(self.ask(vote_request(prevote(height))).await)
     }
 }
 
-pub const CHAIN: &str = "test-chain";
+pub(crate) const CHAIN: &str = "test-chain";
 
-pub fn block_id() -> BlockId {
+pub(crate) fn block_id() -> BlockId {
     BlockId {
         hash: vec![1; 32],
         part_set_header: Some(PartSetHeader {
@@ -133,7 +133,7 @@ pub fn block_id() -> BlockId {
     }
 }
 
-pub fn prevote(height: i64) -> Vote {
+pub(crate) fn prevote(height: i64) -> Vote {
     Vote {
         r#type: SignedMsgType::Prevote.into(),
         height,
@@ -149,7 +149,7 @@ pub fn prevote(height: i64) -> Vote {
     }
 }
 
-pub fn precommit(height: i64, extension: &[u8]) -> Vote {
+pub(crate) fn precommit(height: i64, extension: &[u8]) -> Vote {
     Vote {
         r#type: SignedMsgType::Precommit.into(),
         extension: extension.to_vec(),
@@ -157,7 +157,7 @@ pub fn precommit(height: i64, extension: &[u8]) -> Vote {
     }
 }
 
-pub fn vote_request(vote: Vote) -> Sum {
+pub(crate) fn vote_request(vote: Vote) -> Sum {
     Sum::SignVoteRequest(SignVoteRequest {
         vote: Some(vote),
         chain_id: CHAIN.to_owned(),
@@ -165,7 +165,7 @@ pub fn vote_request(vote: Vote) -> Sum {
     })
 }
 
-pub fn proposal(height: i64) -> Proposal {
+pub(crate) fn proposal(height: i64) -> Proposal {
     Proposal {
         r#type: SignedMsgType::Proposal.into(),
         height,
@@ -177,20 +177,20 @@ pub fn proposal(height: i64) -> Proposal {
     }
 }
 
-pub fn proposal_request(proposal: Proposal) -> Sum {
+pub(crate) fn proposal_request(proposal: Proposal) -> Sum {
     Sum::SignProposalRequest(SignProposalRequest {
         proposal: Some(proposal),
         chain_id: CHAIN.to_owned(),
     })
 }
 
-pub fn public_key_request() -> Sum {
+pub(crate) fn public_key_request() -> Sum {
     Sum::PubKeyRequest(PubKeyRequest {
         chain_id: CHAIN.to_owned(),
     })
 }
 
-pub fn signed_vote(answer: Message) -> Vote {
+pub(crate) fn signed_vote(answer: Message) -> Vote {
     match answer.sum {
         Some(Sum::SignedVoteResponse(SignedVoteResponse {
             vote: Some(vote),
@@ -201,7 +201,7 @@ pub fn signed_vote(answer: Message) -> Vote {
 }
 
 /// The error in any answer.
-pub fn refusal(answer: Message) -> RemoteSignerError {
+pub(crate) fn refusal(answer: Message) -> RemoteSignerError {
     let error = match answer.sum.expect("an answer") {
         Sum::PubKeyResponse(response) => response.error,
         Sum::SignedVoteResponse(response) => response.error,

@@ -11,22 +11,22 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The name in hsmd's certificate.
-pub const SERVER_NAME: &str = "hsmd.test";
+pub(crate) const SERVER_NAME: &str = "hsmd.test";
 
-pub struct Authority {
-    pub certificate: Certificate,
+pub(crate) struct Authority {
+    pub(crate) certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, both PEM.
-pub struct Issued {
-    pub certificate: String,
-    pub key: String,
-    pub der: CertificateDer<'static>,
+pub(crate) struct Issued {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+    pub(crate) der: CertificateDer<'static>,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -38,12 +38,12 @@ impl Authority {
         }
     }
 
-    pub fn server(&self) -> Issued {
+    pub(crate) fn server(&self) -> Issued {
         self.issue(CertificateParams::new([SERVER_NAME.to_owned()]).unwrap())
     }
 
     /// For callers with these URIs.
-    pub fn client(&self, uris: &[&str], expired: bool) -> Issued {
+    pub(crate) fn client(&self, uris: &[&str], expired: bool) -> Issued {
         let mut params = CertificateParams::default();
         for uri in uris {
             let name = SanType::URI((*uri).try_into().unwrap());
@@ -68,18 +68,18 @@ impl Authority {
 }
 
 impl Issued {
-    pub fn private_key(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         rustls::pki_types::pem::PemObject::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
     /// Writes `sentry.pem` and `sentry.key`, each replaced in one step, as a renewal does.
-    pub fn write(&self, directory: &Path) {
+    pub(crate) fn write(&self, directory: &Path) {
         replace(&directory.join("sentry.key"), &self.key);
         replace(&directory.join("sentry.pem"), &self.certificate);
     }
 }
 
-pub fn replace(file: &Path, content: &str) {
+pub(crate) fn replace(file: &Path, content: &str) {
     let new = file.with_extension("new");
     std::fs::write(&new, content).unwrap();
     std::fs::set_permissions(&new, Permissions::from_mode(0o600)).unwrap();
