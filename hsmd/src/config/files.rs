@@ -4,6 +4,9 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+/// Where systemd puts a service's credentials.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
 /// Why a file cannot be used, and what to do.
 pub(crate) struct FileFault {
     pub(crate) fault: String,
@@ -31,10 +34,15 @@ pub(crate) fn private(path: &Path) -> Result<(), FileFault> {
     })
 }
 
+/// Whether the file is a systemd credential and this process is not the service, which alone can see it.
+pub(super) fn is_elsewhere(path: &Path) -> bool {
+    path.starts_with("/run/credentials") && std::env::var_os(CREDENTIALS).is_none()
+}
+
 /// systemd gives a credential to the service's user by an access control list, which the group bits of
 /// the mode then stand for; the directory is closed to everybody else.
 fn is_credential(path: &Path) -> bool {
-    std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|directory| path.starts_with(directory))
+    std::env::var_os(CREDENTIALS).is_some_and(|directory| path.starts_with(directory))
 }
 
 fn open(path: &Path) -> Result<std::fs::Metadata, FileFault> {

@@ -21,6 +21,8 @@ use std::time::Duration;
 use hsm_device::{Algorithm, Opener};
 use hsm_policy::identity::TrustDomain;
 
+use check::Purpose;
+
 pub use error::{Error, Problem};
 pub(crate) use files::{FileFault, private};
 
@@ -172,19 +174,31 @@ pub enum MockDevices {
 
 impl Config {
     /// Reads and checks `file`. Relative paths in it are relative to its directory. The files that it
-    /// names must exist and be readable; nothing is opened for longer than that, nothing is connected.
+    /// names must exist and be readable, and closed to group and others where they hold a secret;
+    /// nothing is opened for longer than that, nothing is connected.
     ///
     /// # Errors
     /// All problems found. Where the file is not TOML, or holds an unknown field or a value of the wrong
     /// type, that one problem.
     pub fn load(file: &Path, mock: MockDevices) -> Result<Self, Error> {
+        Self::read(file, mock, Purpose::Serve)
+    }
+
+    /// As [`Config::load`], for a command that looks at the daemon from outside: mock devices are
+    /// accepted, and the files that it names are not looked at, because only the daemon may be able to.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_to_look(file: &Path) -> Result<Self, Error> {
+        Self::read(file, MockDevices::Allowed, Purpose::Look)
+    }
+
+    fn read(file: &Path, mock: MockDevices, purpose: Purpose) -> Result<Self, Error> {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) => return Err(Error::unreadable(&file, &error)),
-        };
+        let text =
+            std::fs::read_to_string(&file).map_err(|error| Error::unreadable(&file, &error))?;
         let raw = toml::from_str(&text).map_err(|error| Error::toml(&file, &text, error))?;
-        check::check(file, raw, mock)
+        check::check(file, raw, mock, purpose)
     }
 
     /// Whether any device is the mock.

@@ -188,6 +188,25 @@ fn a_secret_file_open_to_group_or_others_is_refused() {
 }
 
 #[test]
+fn a_command_that_only_looks_needs_none_of_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("hsmd.toml");
+    std::fs::write(&file, GOOD).unwrap();
+    let config = Config::load_to_look(&file).unwrap();
+    assert_eq!(config.admin_socket, Path::new("/run/hsmd/admin.sock"));
+    std::fs::write(&file, GOOD.replace("anchor = \"none\"", "")).unwrap();
+    Config::load_to_look(&file).unwrap_err();
+}
+
+#[test]
+fn a_systemd_credential_is_not_looked_for_outside_its_service() {
+    let directory = directory();
+    let credential = "pin_file = \"/run/credentials/hsmd.service/pin\"";
+    let text = GOOD.replace("pin_file = \"pin\"", credential);
+    load(directory.path(), &text, MockDevices::Refused).unwrap();
+}
+
+#[test]
 fn two_keys_at_one_place_are_refused() {
     let directory = directory();
     let key = "[[key]]\nname = \"second\"\ndevices = [\"yubi\"]\nalgorithm = \"secp256k1\"\n";

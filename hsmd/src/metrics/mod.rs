@@ -234,9 +234,11 @@ impl Metrics {
             registry,
         };
         for reason in (1..=i32::from(u8::MAX)).filter_map(|number| Reason::try_from(number).ok()) {
-            shared.refusals.get_or_create(&ReasonLabel {
+            let label = ReasonLabel {
                 reason: reason.name(),
-            });
+            };
+            // Made at zero, so that the first refusal shows as an increase.
+            let _ = shared.refusals.get_or_create_owned(&label);
         }
         let metrics = Self(Arc::new(shared));
         metrics.certificate_expiry(expires);

@@ -104,7 +104,7 @@ impl Listener {
                 handshake: _handshake,
                 place,
             } = accepted;
-            match shake_hands(&server, stream).await {
+            match shake_hands(&server, stream, HANDSHAKE_TIMEOUT).await {
                 Ok((stream, leaf)) => {
                     let peer = Peer::new(address, &leaf, &trust_domain);
                     tracing::debug!(%address, caller = peer.caller_name(), "connected");
@@ -170,10 +170,13 @@ async fn accept_one(
 pub(super) async fn shake_hands(
     server: &TlsAcceptor,
     stream: TcpStream,
+    limit: Duration,
 ) -> Result<(TlsStream<TcpStream>, Vec<u8>), (&'static str, io::Error)> {
     // Answers are small and awaited: they leave at once.
-    stream.set_nodelay(true).map_err(|error| ("socket", error))?;
-    let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, server.accept(stream)).await;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| ("socket", error))?;
+    let shaken = tokio::time::timeout(limit, server.accept(stream)).await;
     let shaken = shaken.map_err(|_| ("timeout", io::ErrorKind::TimedOut.into()))?;
     let stream = shaken.map_err(|error| (cause(&error), error))?;
     // The verifier demands a certificate, so it is there; without one, nobody is admitted.
@@ -201,7 +204,8 @@ fn cause(error: &io::Error) -> &'static str {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "not_yet_valid"
             }
-            CertificateError::UnknownIssuer => "unknown_issuer",
+            // A bad signature: by another CA that has the name of ours.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => "unknown_issuer",
             _ => "invalid_certificate",
         },
         Some(Tls::PeerIncompatible(_)) => "incompatible",

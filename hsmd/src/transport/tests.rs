@@ -37,7 +37,12 @@ struct Issued {
 }
 
 fn authority() -> Authority {
+    authority_named("our CA")
+}
+
+fn authority_named(name: &str) -> Authority {
     let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let key = KeyPair::generate().unwrap();
@@ -179,7 +184,7 @@ async fn turned_away(files: &Files, client: Option<&Issued>) -> &'static str {
     let server = files.load().unwrap().server().into();
     let accept = async {
         let (stream, _) = listener.accept().await.unwrap();
-        super::listener::shake_hands(&server, stream)
+        super::listener::shake_hands(&server, stream, HOUR)
             .await
             .err()
             .map_or("admitted", |(cause, _)| cause)
@@ -232,7 +237,11 @@ async fn a_client_without_a_valid_certificate_of_our_ca_is_turned_away() {
     server_only.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let cases = [
         ("no_certificate", None),
-        ("unknown_issuer", Some(authority().sentry())),
+        (
+            "unknown_issuer",
+            Some(authority_named("another CA").sentry()),
+        ),
+        ("unknown_issuer", Some(authority_named("our CA").sentry())),
         ("expired", Some(files.authority.issue(expired))),
         ("not_yet_valid", Some(files.authority.issue(early))),
         (
@@ -342,7 +351,7 @@ async fn a_client_that_speaks_no_tls_1_3_is_turned_away() {
     assert_eq!((answer[0], &answer[3..]), (21, &[0, 2, 2, 70][..]));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_client_that_never_finishes_its_handshake_is_turned_away() {
     let files = Files::new();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -351,7 +360,8 @@ async fn a_client_that_never_finishes_its_handshake_is_turned_away() {
         .unwrap();
     let (stream, _) = listener.accept().await.unwrap();
     let server = files.load().unwrap().server().into();
-    let shaken = super::listener::shake_hands(&server, stream).await;
+    let limit = Duration::from_millis(20);
+    let shaken = super::listener::shake_hands(&server, stream, limit).await;
     assert_eq!(shaken.err().map(|(cause, _)| cause), Some("timeout"));
 }
 
