@@ -8,6 +8,8 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
+#[cfg(feature = "mock")]
+pub mod development;
 pub mod devices;
 pub mod guard;
 pub mod hardening;

@@ -2,6 +2,8 @@
 
 mod admin;
 mod check;
+#[cfg(feature = "mock")]
+mod dev;
 mod journal;
 mod key;
 mod run;
@@ -31,6 +33,9 @@ struct Arguments {
 enum Command {
     /// Serve sentries, in the foreground, until SIGTERM or SIGINT.
     Run(run::Arguments),
+    /// Make a development set-up with a mock HSM in one directory, and serve. Protects nothing.
+    #[cfg(feature = "mock")]
+    Dev(dev::Arguments),
     /// Check the configuration and the policy, and print who may have what signed.
     Check(check::Arguments),
     /// How the running daemon, its devices and its journal are.
@@ -100,6 +105,8 @@ pub fn main() -> ExitCode {
 fn execute(command: Command) -> Result<(), Error> {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        #[cfg(feature = "mock")]
+        Command::Dev(arguments) => dev::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(printed) => status::run(&printed),
         Command::Key(command) => key::run(&command),
