@@ -42,14 +42,10 @@ impl Default for Scratch {
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        let directory = self.0.take().expect("present until drop").keep();
-        eprintln!("kept {}", directory.display());
-        let mut logs: Vec<PathBuf> = std::fs::read_dir(&directory)
+impl Scratch {
+    /// Prints the end of every log in the directory to stderr.
+    pub fn print_logs(&self) {
+        let mut logs: Vec<PathBuf> = std::fs::read_dir(self.path())
             .into_iter()
             .flatten()
             .flatten()
@@ -59,6 +55,16 @@ impl Drop for Scratch {
         logs.sort();
         for log in logs {
             eprintln!("--- the end of {}\n{}", log.display(), last_lines(&log, 40));
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_logs();
+            let kept = self.0.take().expect("present until drop").keep();
+            eprintln!("kept {}", kept.display());
         }
     }
 }

@@ -191,7 +191,7 @@ impl Forged {
             fields.extend_from_slice(&number.to_be_bytes());
         }
         fields.extend_from_slice(&previous);
-        let digest = Sha256::new()
+        let digest: [u8; 32] = Sha256::new()
             .chain_update(&fields)
             .chain_update(payload)
             .finalize()
