@@ -1,5 +1,7 @@
 //! `hsmd run`.
 
+use std::io::IsTerminal as _;
+
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -57,6 +59,7 @@ pub(super) fn serve(config: &Config, started: impl FnOnce(Started)) -> Result<()
 fn start_log(config: &Config) {
     let log = tracing_subscriber::fmt()
         .with_max_level(config.log.level)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.log.format {
         LogFormat::Text => log.with_target(false).init(),
