@@ -1,5 +1,6 @@
 //! The command line of hsm-sentry.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -68,7 +69,7 @@ fn run(file: &std::path::Path, allow_root: bool) -> Result<(), Failure> {
     let config = Config::load(file)?;
     log(config.log);
     let runtime = tokio::runtime::Runtime::new()?;
-    Ok(runtime.block_on(async {
+    runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let shutdown = async move {
@@ -80,7 +81,7 @@ fn run(file: &std::path::Path, allow_root: bool) -> Result<(), Failure> {
         hsm_sentry::run(config, shutdown)
             .await
             .map_err(Failure::from)
-    })?)
+    })
 }
 
 /// To stderr; `RUST_LOG` changes what is logged.
@@ -88,7 +89,8 @@ fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
