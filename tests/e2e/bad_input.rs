@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "tests fail by panicking"
 )]
 
@@ -258,10 +259,8 @@ fn an_extension_too_long_for_the_device_is_refused() {
 fn an_oversized_message_ends_the_connection_and_the_sentry_returns() {
     on_both_transports(good, |validator| {
         let before = validator.daemon.state();
-        validator
-            .connection
-            .send_frame(2 << 20, &[0; 4096])
-            .unwrap();
+        // The sentry may close the connection before all of it is sent.
+        let _ = validator.connection.send_frame(2 << 20, &[0; 4096]);
         assert!(
             validator.connection.receive().is_err(),
             "an oversized message was answered"

@@ -4,6 +4,8 @@
     missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     reason = "tests fail by panicking"
 )]
 

@@ -21,12 +21,14 @@ impl Scratch {
     /// Makes an empty directory.
     #[must_use]
     pub fn new() -> Self {
-        Self(Some(
-            tempfile::Builder::new()
-                .prefix("hsmd-")
-                .tempdir()
-                .expect("a temporary directory"),
-        ))
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// Makes one below `parent`, where it matters on which file system it is.
+    #[must_use]
+    pub fn new_in(parent: &Path) -> Self {
+        let made = tempfile::Builder::new().prefix("hsmd-").tempdir_in(parent);
+        Self(Some(made.expect("a temporary directory")))
     }
 
     /// Its path.

@@ -1,0 +1,160 @@
+//! `make bench`: votes through the real hsm-sentry and hsmd beside tmkms, in turns in one run, with the raw
+//! limits of the machine. Each figure is a line `name value unit`, each comparison a line `ratio name value`.
+//!
+//! | module | role |
+//! |---|---|
+//! | `driver` | plays nodes that ask for votes as fast as they get them, and takes the times |
+//! | `server` | hsmd with a software key, which exists only here: this program, started again as `serve` |
+//! | `tmkms` | tmkms with softsign, to compare with |
+//! | `limits` | what disk and processor could do at best |
+//! | `capacity` | start time and memory with 10,000 keys |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench fails by panicking"
+)]
+
+mod capacity;
+mod driver;
+mod limits;
+mod server;
+mod tmkms;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use driver::{Nodes, Times};
+use hsm_tests::http;
+use hsm_tests::process::Scratch;
+use server::Server;
+
+/// Chains at once, in the larger of the two loads.
+const CHAINS: usize = 64;
+/// How often the contenders take turns.
+const TURNS: usize = 3;
+/// How long each turn is.
+const TURN: Duration = Duration::from_secs(4);
+/// The latency of the slow device, and for how many votes it is asked.
+const SLOW_DEVICE: Duration = Duration::from_millis(100);
+const SLOW_VOTES: usize = 200;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, command, config, latency] = arguments.as_slice()
+        && command == "serve"
+    {
+        let latency = Duration::from_millis(latency.parse().expect("milliseconds"));
+        server::serve(Path::new(config), latency);
+        return;
+    }
+    // State is where a checkout is, on a disk: temporary directories may be in memory.
+    let disk = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::create_dir_all(disk).expect("the directory for state");
+    compare(disk);
+    slow_device(disk);
+    capacity::measure(disk);
+}
+
+/// hsmd against tmkms, with 1 chain and with many.
+fn compare(disk: &Path) {
+    let (sockets, state) = (Scratch::new(), Scratch::new_in(disk));
+    let ours = Server::start(sockets.path(), state.path(), CHAINS, Duration::ZERO);
+    let mut hsmd = Nodes::listen(sockets.path(), "hsmd", CHAINS);
+    let _sentry = ours.start_sentry(sockets.path(), &hsmd);
+    hsmd.accept();
+    let mut tmkms = Nodes::listen(sockets.path(), "tmkms", CHAINS);
+    let _tmkms = tmkms::start(sockets.path(), state.path(), &tmkms);
+    tmkms.accept();
+
+    let mut flush = Times::default();
+    let mut crypto = Times::default();
+    for (chains, load) in [(1, "1_chain"), (CHAINS, "64_chains")] {
+        let mut times = [Times::default(), Times::default()];
+        let before = Stages::read(ours.metrics_port());
+        for _ in 0..TURNS {
+            times[0].extend(hsmd.drive(chains, TURN));
+            times[1].extend(tmkms.drive(chains, TURN));
+            flush.extend(limits::flush(state.path(), TURN / 4));
+            crypto.extend(limits::sign_and_verify(TURN / 4));
+        }
+        times[0].print(&format!("hsmd_{load}"));
+        times[1].print(&format!("tmkms_{load}"));
+        Stages::read(ours.metrics_port()).print_since(&before, load, &times[0]);
+        println!(
+            "ratio hsmd_to_tmkms_{load}_rate {:.2}",
+            times[0].rate() / times[1].rate()
+        );
+        println!(
+            "ratio hsmd_to_tmkms_{load}_p99 {:.2}",
+            times[0].quantile(0.99) / times[1].quantile(0.99)
+        );
+    }
+    flush.print("limit_flush");
+    crypto.print("limit_sign_and_verify");
+}
+
+/// What a signature costs beyond a slow device and one flush.
+fn slow_device(disk: &Path) {
+    let (sockets, state) = (Scratch::new(), Scratch::new_in(disk));
+    let ours = Server::start(sockets.path(), state.path(), 1, SLOW_DEVICE);
+    let mut nodes = Nodes::listen(sockets.path(), "slow", 1);
+    let _sentry = ours.start_sentry(sockets.path(), &nodes);
+    nodes.accept();
+    let mut flush = limits::flush(state.path(), TURN / 4);
+    let times = nodes.drive_votes(SLOW_VOTES);
+    flush.extend(limits::flush(state.path(), TURN / 4));
+    times.print("hsmd_100ms_device");
+    flush.print("hsmd_100ms_device_flush");
+    let device = SLOW_DEVICE.as_secs_f64() * 1e3;
+    for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+        let beyond = times.quantile(quantile) - device - flush.quantile(quantile);
+        println!("hsmd_beyond_100ms_device_and_flush_{name} {beyond:.3} ms");
+    }
+}
+
+/// hsmd's own view of where the time goes.
+struct Stages(Vec<(&'static str, f64, f64)>);
+
+impl Stages {
+    const NAMES: [&'static str; 6] = [
+        "identity", "request", "permit", "reserve", "device", "reply",
+    ];
+
+    fn read(port: u16) -> Self {
+        let value = |suffix: &str, stage: &str| {
+            let series = format!("hsmd_stage_duration_seconds_{suffix}{{stage=\"{stage}\"}}");
+            http::metric(port, &series).unwrap_or(0.0)
+        };
+        Self(
+            Self::NAMES
+                .map(|stage| (stage, value("sum", stage), value("count", stage)))
+                .to_vec(),
+        )
+    }
+
+    /// Prints the mean of every stage since `before`, and what the rest of the way costs: node, sentry, TLS.
+    fn print_since(&self, before: &Self, load: &str, times: &Times) {
+        let mut inside = 0.0;
+        for ((stage, sum, count), (_, earlier_sum, earlier_count)) in self.0.iter().zip(&before.0) {
+            let mean = (sum - earlier_sum) / (count - earlier_count).max(1.0) * 1e3;
+            inside += mean;
+            println!("hsmd_{load}_stage_{stage}_mean {mean:.4} ms");
+        }
+        println!(
+            "hsmd_{load}_outside_stages_mean {:.4} ms",
+            times.mean() - inside
+        );
+    }
+}
+
+/// The path of a socket that a node listens on.
+fn socket(directory: &Path, name: &str, index: usize) -> PathBuf {
+    directory.join(format!("{name}{index}.sock"))
+}
+
+/// The id of a chain, which is also its key's name.
+fn chain_id(index: usize) -> String {
+    format!("bench-{index}")
+}
