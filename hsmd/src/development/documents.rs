@@ -14,10 +14,10 @@ sentry.toml is for hsm-sentry; it takes the place of a CometBFT node's signer at
 ";
 
 /// hsmd's own configuration. Paths are relative to it.
-pub(super) fn hsmd(listen: SocketAddr, key: &str) -> String {
+pub(super) fn hsmd(listen: SocketAddr, metrics: SocketAddr, key: &str) -> String {
     format!(
         r#"# DEVELOPMENT ONLY: the mock HSM protects nothing. Made by `hsmd dev`.
-# With the same directory: hsmd status --mock --config hsmd.toml
+# In this directory: hsmd status --config hsmd.toml
 
 state_dir = "state"
 policy = "policy.toml"
@@ -34,7 +34,7 @@ reflection = true
 socket = "admin.sock"
 
 [metrics]
-listen = "127.0.0.1:0"
+listen = "{metrics}"
 
 [state]
 anchor = "none" # nothing detects state restored from a disk image

@@ -211,8 +211,8 @@ fn ensure_policy(directory: &Path, wanted: &Wanted) -> Result<Granted, Error> {
 fn ensure_config(directory: &Path, key: &str, wanted: &Wanted) -> Result<Config, Error> {
     let path = directory.join(CONFIG);
     if !path.exists() {
-        let listen = with_port(wanted.listen).map_err(io_error(&path))?;
-        write_new(&path, &documents::hsmd(listen, key))?;
+        let (listen, metrics) = ports(wanted.listen).map_err(io_error(&path))?;
+        write_new(&path, &documents::hsmd(listen, metrics, key))?;
     }
     let config = Config::load(&path, MockDevices::Allowed)?;
     if let Some(listen) = wanted.listen.filter(|listen| listen.port() != 0) {
@@ -222,13 +222,16 @@ fn ensure_config(directory: &Path, key: &str, wanted: &Wanted) -> Result<Config,
     Ok(config)
 }
 
-/// The port must stand in the sentry's configuration, so it is chosen before hsmd listens.
-fn with_port(listen: Option<SocketAddr>) -> io::Result<SocketAddr> {
-    let listen = listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    if listen.port() != 0 {
-        return Ok(listen);
-    }
-    TcpListener::bind(listen)?.local_addr()
+/// Where to listen, and where for metrics. Free ports are chosen before hsmd listens, because others must
+/// know them: the sentry's configuration, and a person.
+fn ports(listen: Option<SocketAddr>) -> io::Result<(SocketAddr, SocketAddr)> {
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let metrics = TcpListener::bind(anywhere)?;
+    let listen = match listen.unwrap_or(anywhere) {
+        wanted if wanted.port() == 0 => TcpListener::bind(wanted)?.local_addr()?,
+        wanted => wanted,
+    };
+    Ok((listen, metrics.local_addr()?))
 }
 
 fn put_key(config: &Config, name: &str) -> Result<(), Error> {

@@ -40,7 +40,8 @@ fn a_set_up_is_complete_closed_to_others_and_grants_its_sentry_its_key() {
     .unwrap();
     assert_eq!((&*prepared.chain_id, &*prepared.key), ("hub \"1\"", "hub"));
     assert!(prepared.config.has_mock());
-    assert_ne!(prepared.config.listen.address.port(), 0);
+    let metrics = prepared.config.metrics.unwrap();
+    assert!(prepared.config.listen.address.port() != 0 && metrics.port() != 0);
     let policy = Policy::parse(&std::fs::read_to_string(&prepared.config.policy).unwrap()).unwrap();
     let grant = policy.grants().next().unwrap();
     assert_eq!(
