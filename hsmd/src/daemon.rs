@@ -166,7 +166,7 @@ impl Daemon {
         let mut tasks = JoinSet::new();
         if let Some(listener) = self.metrics {
             let served = metrics::serve(listener, self.line.metrics().clone(), done(&stopped));
-            tasks.spawn(async move { served.await });
+            tasks.spawn(served);
         }
         tasks.spawn(tick(
             self.line.clone(),

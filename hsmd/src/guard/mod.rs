@@ -358,10 +358,9 @@ impl Guard {
         urgency: Urgency,
     ) -> Result<Ticket, Error> {
         let leaf = entry::encode(now, event.clone());
+        let change = state.plan(event).map_err(Error::Internal)?;
         let ticket = self.journal.append(leaf, urgency)?;
-        state
-            .apply_event(ticket.index(), &entry::wall_clock(now), event)
-            .map_err(Error::Internal)?;
+        state.commit(ticket.index(), &entry::wall_clock(now), change);
         Ok(ticket)
     }
 

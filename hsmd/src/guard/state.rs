@@ -1,7 +1,7 @@
 //! Everything that replaying the journal yields: the pinned keys and their high-water marks.
 //!
-//! The same `apply` runs in three places: at replay, on the guard's own copy at the moment an entry is
-//! handed to the journal, and on the journal's copy once that entry is durable.
+//! The same rules run in three places: at replay, on the guard's own copy at the moment an entry is handed
+//! to the journal, and on the journal's copy once that entry is durable.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -100,40 +100,98 @@ impl State {
     ///
     /// # Errors
     ///
-    /// A sentence for people, where the event contradicts what came before it.
+    /// A sentence for people, where the event contradicts what came before it. Nothing is changed then.
     pub fn apply_event(
         &mut self,
         index: u64,
         time: &prost_types::Timestamp,
         event: wire::entry::Event,
     ) -> Result<(), String> {
-        use wire::entry::Event;
-        match event {
-            Event::StateCreated(created) => self.deployment_id = created.deployment_id,
-            Event::DaemonStarted(started) => self.policy_digest = started.policy_digest,
-            Event::DaemonStopped(_) | Event::Refused(_) => {}
-            Event::KeyPinned(pinned) => self.apply_pinned(pinned)?,
-            Event::KeyAdvanced(advanced) => self.apply_advanced(advanced)?,
-            Event::Reserved(reserved) => self.apply_reserved(index, time, reserved)?,
-            Event::Signed(signed) => self.apply_signed(signed)?,
-        }
+        let change = self.plan(event)?;
+        self.commit(index, time, change);
         Ok(())
     }
 
-    fn apply_pinned(&mut self, pinned: wire::KeyPinned) -> Result<(), String> {
-        let public_key = entry::public_key_from_wire(pinned.public_key)?;
+    /// What an event changes. All that can be wrong with an event is found here, so that nothing wrong
+    /// is handed to the journal, which could never be replayed then.
+    pub(super) fn plan(&self, event: wire::entry::Event) -> Result<Change, String> {
+        use wire::entry::Event;
+        match event {
+            Event::StateCreated(created) => Ok(Change::Created(created.deployment_id)),
+            Event::DaemonStarted(started) => Ok(Change::Policy(started.policy_digest)),
+            Event::DaemonStopped(_) | Event::Refused(_) => Ok(Change::None),
+            Event::KeyPinned(pinned) => self.plan_pin(pinned),
+            Event::KeyAdvanced(advanced) => self.plan_advance(advanced),
+            Event::Reserved(reserved) => self.plan_mark(reserved),
+            Event::Signed(signed) => self.plan_signed(signed),
+        }
+    }
+
+    /// Makes the change that [`Self::plan`] found for the entry with this index.
+    pub(super) fn commit(&mut self, index: u64, time: &prost_types::Timestamp, change: Change) {
+        match change {
+            Change::None => {}
+            Change::Created(deployment_id) => self.deployment_id = deployment_id,
+            Change::Policy(digest) => self.policy_digest = digest,
+            Change::Pin(place, pinned) => self.commit_pin(place, pinned),
+            Change::Advance(place, height) => {
+                if let Some(known) = self.at(&place) {
+                    known.mark.initial_height = height;
+                }
+            }
+            Change::Mark(place, last, signatures) => {
+                if let Some(known) = self.at(&place) {
+                    known.mark.last = Some(last);
+                    known.made = Some(Made {
+                        index,
+                        time: *time,
+                        signatures,
+                    });
+                }
+            }
+            Change::Signed(place, reserved_index, signatures) => {
+                let made = self.at(&place).and_then(|known| known.made.as_mut());
+                if let Some(made) = made.filter(|made| made.index == reserved_index) {
+                    made.signatures = Some(signatures);
+                }
+            }
+        }
+    }
+
+    fn at(&mut self, (key, chain): &Place) -> Option<&mut ChainMark> {
+        self.keys.get_mut(key)?.chains.get_mut(chain)
+    }
+
+    fn known(
+        &self,
+        key: Option<wire::PublicKey>,
+        chain: &str,
+    ) -> Result<(Place, &ChainMark), String> {
+        let key = entry::public_key_from_wire(key)?;
+        let chain = ChainId::new(chain).map_err(|error| error.to_string())?;
+        let known = self.mark(&key, &chain);
+        let known =
+            known.ok_or_else(|| format!("key {key} was never made known for chain {chain}"))?;
+        Ok(((key, chain), known))
+    }
+
+    fn plan_pin(&self, pinned: wire::KeyPinned) -> Result<Change, String> {
+        let public_key = entry::public_key_from_wire(pinned.public_key.clone())?;
         let chain = ChainId::new(&pinned.chain_id).map_err(|error| error.to_string())?;
         if self
-            .names
-            .get(&pinned.key)
-            .is_some_and(|known| *known != public_key)
+            .pinned(&pinned.key)
+            .is_some_and(|known| known != public_key)
         {
             return Err(format!("key {} pinned to a second public key", pinned.key));
         }
-        let key = self.keys.entry(public_key).or_default();
-        if key.chains.contains_key(&chain) {
+        if self.mark(&public_key, &chain).is_some() {
             return Err(format!("key {} pinned twice for chain {chain}", pinned.key));
         }
+        Ok(Change::Pin((public_key, chain), pinned))
+    }
+
+    fn commit_pin(&mut self, (public_key, chain): Place, pinned: wire::KeyPinned) {
+        let key = self.keys.entry(public_key).or_default();
         let mark = Mark {
             initial_height: pinned.initial_height,
             last: None,
@@ -148,91 +206,72 @@ impl State {
             key.names.push(pinned.key.clone());
         }
         self.names.insert(pinned.key, public_key);
-        Ok(())
     }
 
-    fn apply_advanced(&mut self, advanced: wire::KeyAdvanced) -> Result<(), String> {
-        let known = self.mark_mut(advanced.public_key, &advanced.chain_id)?;
-        if advanced.initial_height <= known.mark.height() {
-            return Err(format!(
-                "height {} of an advance is not above {}",
-                advanced.initial_height,
-                known.mark.height()
-            ));
+    fn plan_advance(&self, advanced: wire::KeyAdvanced) -> Result<Change, String> {
+        let (place, known) = self.known(advanced.public_key, &advanced.chain_id)?;
+        let (from, to) = (known.mark.height(), advanced.initial_height);
+        if to <= from {
+            return Err(format!("height {to} of an advance is not above {from}"));
         }
-        known.mark.initial_height = advanced.initial_height;
-        Ok(())
+        Ok(Change::Advance(place, to))
     }
 
-    fn mark_mut(
-        &mut self,
-        key: Option<wire::PublicKey>,
-        chain: &str,
-    ) -> Result<&mut ChainMark, String> {
-        let key = entry::public_key_from_wire(key)?;
-        let chain_id = ChainId::new(chain).map_err(|error| error.to_string())?;
-        self.keys
-            .get_mut(&key)
-            .and_then(|known| known.chains.get_mut(&chain_id))
-            .ok_or_else(|| format!("key {key} was never made known for chain {chain}"))
-    }
-
-    fn apply_reserved(
-        &mut self,
-        index: u64,
-        time: &prost_types::Timestamp,
-        reserved: wire::Reserved,
-    ) -> Result<(), String> {
+    fn plan_mark(&self, reserved: wire::Reserved) -> Result<Change, String> {
+        let (place, known) = self.known(reserved.public_key, &reserved.chain_id)?;
         let position = entry::position_from_wire(reserved.position)?;
         let timestamp = entry::timestamp_from_wire(reserved.timestamp)?;
-        let known = self.mark_mut(reserved.public_key, &reserved.chain_id)?;
+        let mut signatures = None;
         if let Some(last) = &known.mark.last {
             if position < last.position {
-                return Err(format!(
-                    "a reservation at {position} after one at {}",
-                    last.position
-                ));
+                let last = last.position;
+                return Err(format!("a reservation at {position} after one at {last}"));
             }
-            if position == last.position && reserved.sign_bytes != last.sign_bytes {
-                return Err(format!("two different reservations at {position}"));
+            if position == last.position {
+                if reserved.sign_bytes != last.sign_bytes {
+                    return Err(format!("two different reservations at {position}"));
+                }
+                // An extension signed anew repeats the vote, so the vote's signature still holds.
+                let earlier = known
+                    .made
+                    .as_ref()
+                    .and_then(|made| made.signatures.as_ref());
+                signatures = earlier.map(|earlier| Signatures {
+                    message: earlier.message.clone(),
+                    extension: None,
+                });
             }
         }
-        // An extension signed anew repeats the vote, so the vote's signature still holds.
-        let signatures = match (&known.mark.last, &known.made) {
-            (Some(last), Some(made)) if last.position == position => {
-                made.signatures.as_ref().map(|signatures| Signatures {
-                    message: signatures.message.clone(),
-                    extension: None,
-                })
-            }
-            _ => None,
-        };
-        known.mark.last = Some(Last {
+        let last = Last {
             position,
             sign_bytes: reserved.sign_bytes,
             timestamp,
             extension_sign_bytes: reserved.extension_sign_bytes,
-        });
-        known.made = Some(Made {
-            index,
-            time: *time,
-            signatures,
-        });
-        Ok(())
+        };
+        Ok(Change::Mark(place, last, signatures))
     }
 
-    fn apply_signed(&mut self, signed: wire::Signed) -> Result<(), String> {
-        let known = self.mark_mut(signed.public_key, &signed.chain_id)?;
-        if let Some(made) = &mut known.made
-            && made.index == signed.reserved_index
-        {
-            made.signatures = Some(Signatures {
-                message: signed.signature,
-                extension: Some(signed.extension_signature).filter(|bytes| !bytes.is_empty()),
-            });
-        }
-        Ok(())
+    fn plan_signed(&self, signed: wire::Signed) -> Result<Change, String> {
+        let (place, _) = self.known(signed.public_key, &signed.chain_id)?;
+        let signatures = Signatures {
+            message: signed.signature,
+            extension: Some(signed.extension_signature).filter(|bytes| !bytes.is_empty()),
+        };
+        Ok(Change::Signed(place, signed.reserved_index, signatures))
     }
+}
+
+type Place = (PublicKey, ChainId);
+
+/// What an event changes in the state, checked.
+pub(super) enum Change {
+    None,
+    Created(Vec<u8>),
+    Policy(Vec<u8>),
+    Pin(Place, wire::KeyPinned),
+    Advance(Place, i64),
+    Mark(Place, Last, Option<Signatures>),
+    Signed(Place, u64, Signatures),
 }
 
 impl hsm_journal::State for State {

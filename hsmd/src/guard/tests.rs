@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use hsm_device::Algorithm;
 use hsm_journal::{Options, State as _};
 use hsm_policy::cometbft::{BlockId, Height, Round, Vote, VoteType};
 
@@ -11,8 +12,19 @@ use super::*;
 const CHAIN: &str = "test-1";
 const KEY: &str = "validator";
 
+/// The public keys of RFC 8032 §7.1, tests 1 and 2.
+const PUBLIC_KEYS: [&str; 2] = [
+    "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+    "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+];
+
+fn public_key_of(number: usize) -> PublicKey {
+    let bytes = hex::decode(PUBLIC_KEYS[number]).unwrap();
+    PublicKey::from_parts(Algorithm::Ed25519, &bytes).unwrap()
+}
+
 fn public_key() -> PublicKey {
-    PublicKey::Ed25519([7; 32])
+    public_key_of(0)
 }
 
 fn caller() -> Caller {
@@ -234,9 +246,10 @@ async fn a_key_is_made_known_once() {
     let guard = pinned(&directory.path().join("state"), 10).await;
     let chain = ChainId::new(CHAIN).unwrap();
     let now = SystemTime::now();
-    for (name, key) in [(KEY, [7; 32]), ("another-name", [7; 32]), (KEY, [8; 32])] {
+    for (name, key) in [(KEY, 0), ("another-name", 0), (KEY, 1)] {
+        let public_key = public_key_of(key);
         let outcome = guard
-            .pin(name, &PublicKey::Ed25519(key), &chain, 0, Vec::new(), now)
+            .pin(name, &public_key, &chain, 0, Vec::new(), now)
             .await;
         assert!(matches!(outcome, Err(Error::AlreadyKnown(_))), "{name}");
     }
