@@ -123,6 +123,7 @@ fn real() -> &'static Real {
         journal.close().unwrap();
         let segments =
             [1, 2].map(|number| fs::read(segment_path(directory.path(), number)).unwrap());
+        assert_eq!(read(directory.path()), leaves);
         Real { segments, leaves }
     })
 }
