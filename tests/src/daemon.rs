@@ -69,6 +69,12 @@ impl Daemon {
         &self.authority
     }
 
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.directory.join("hsmd.toml")
+    }
+
     /// The port for sentries, on localhost.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -148,10 +154,7 @@ impl Daemon {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary("hsmd"));
-        command
-            .args(arguments)
-            .arg("--config")
-            .arg(self.directory.join("hsmd.toml"));
+        command.args(arguments).arg("--config").arg(self.config());
         command.env(
             softhsm::CONFIGURATION_VARIABLE,
             softhsm::configuration(&self.directory),
