@@ -3,31 +3,23 @@
 //! Labels come from the configuration, the policy and constants, never from what a caller sends, so that
 //! no caller can make the number of series grow.
 
+mod registered;
 mod serve;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hsm_proto::v1::Reason;
-use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::encoding::text;
 
+use registered::{
+    CauseLabel, ChainLabel, DeviceErrorLabels, DeviceStateLabels, KeyLabels, ReasonLabel,
+    RequestLabels, Shared,
+};
 pub use serve::serve;
-
-/// Seconds; from a check in memory to the slowest honest signature.
-const BUCKETS: [f64; 15] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15,
-    0.25, 0.5, 1.0,
-];
 
 /// A stage of the line, in the order in which a request passes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,167 +64,13 @@ impl Stage {
 #[derive(Clone)]
 pub struct Metrics(Arc<Shared>);
 
-struct Shared {
-    registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    refusals: Family<ReasonLabel, Counter>,
-    double_signs: Family<ChainLabel, Counter>,
-    stages: [Histogram; Stage::ALL.len()],
-    last_height: Family<KeyLabels, Gauge>,
-    last_timestamp: Family<KeyLabels, Gauge<f64, AtomicU64>>,
-    sentry_connections: Gauge,
-    handshake_failures: Family<CauseLabel, Counter>,
-    device_errors: Family<DeviceErrorLabels, Counter>,
-    device_states: Family<DeviceStateLabels, Gauge>,
-    journal_flushes: Counter,
-    journal_flush_duration: Histogram,
-    journal_entries: Counter,
-    journal_fault: Gauge,
-    certificate_expiry: Gauge,
-    certificate_reload_failures: Counter,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    chain: String,
-    kind: &'static str,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ChainLabel {
-    chain: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabel {
-    stage: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KeyLabels {
-    chain: String,
-    key: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CauseLabel {
-    cause: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DeviceErrorLabels {
-    device: String,
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DeviceStateLabels {
-    device: String,
-    state: &'static str,
-}
-
 impl Metrics {
     /// Metrics that begin at zero. `mock`: whether any device is the mock. `expires`: when the server's
     /// certificate does.
     #[must_use]
     pub fn new(mock: bool, expires: SystemTime) -> Self {
-        let mut registry = Registry::with_prefix("hsmd");
-        let stages =
-            Family::<StageLabel, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
-        registry.register_with_unit(
-            "stage_duration",
-            "Time that a stage of a sign request took",
-            Unit::Seconds,
-            stages.clone(),
-        );
-        let journal_flush_duration = Histogram::new(BUCKETS);
-        registry.register_with_unit(
-            "journal_flush_duration",
-            "Time that writing and flushing a frame of the journal took",
-            Unit::Seconds,
-            journal_flush_duration.clone(),
-        );
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "What was built", version);
-        let is_mock = gauge(
-            &mut registry,
-            "mock",
-            "1 if any device is the mock, which protects nothing",
-        );
-        is_mock.set(i64::from(mock));
-        let shared = Shared {
-            requests: family(&mut registry, "requests", "Requests answered"),
-            refusals: family(&mut registry, "refusals", "Refusals and failures by reason"),
-            double_signs: family(
-                &mut registry,
-                "double_sign_refusals",
-                "Requests refused because another message was signed at their position",
-            ),
-            stages: Stage::ALL.map(|stage| {
-                stages.get_or_create_owned(&StageLabel {
-                    stage: stage.name(),
-                })
-            }),
-            last_height: family(&mut registry, "last_signed_height", "Height last signed"),
-            last_timestamp: family(
-                &mut registry,
-                "last_signed_timestamp_seconds",
-                "When a signature last left, UNIX time",
-            ),
-            sentry_connections: gauge(
-                &mut registry,
-                "sentry_connections",
-                "Open connections whose certificate is a sentry's",
-            ),
-            handshake_failures: family(
-                &mut registry,
-                "handshake_failures",
-                "Connections that ended before a client was authenticated",
-            ),
-            device_errors: family(
-                &mut registry,
-                "device_errors",
-                "Requests that a device failed",
-            ),
-            device_states: family(
-                &mut registry,
-                "device_state",
-                "1 for the state the device is in",
-            ),
-            journal_flushes: counter(
-                &mut registry,
-                "journal_flushes",
-                "Frames of the journal that became durable",
-            ),
-            journal_flush_duration,
-            journal_entries: counter(
-                &mut registry,
-                "journal_entries",
-                "Entries of the journal that became durable",
-            ),
-            journal_fault: gauge(
-                &mut registry,
-                "journal_fault",
-                "1 while the journal cannot be written, and nothing is signed",
-            ),
-            certificate_expiry: gauge(
-                &mut registry,
-                "certificate_expiry_timestamp_seconds",
-                "When the server's certificate expires, UNIX time",
-            ),
-            certificate_reload_failures: counter(
-                &mut registry,
-                "certificate_reload_failures",
-                "Changed certificate files that could not be used; the old ones stay in use",
-            ),
-            registry,
-        };
+        let shared = Shared::register();
+        shared.mock.set(i64::from(mock));
         for reason in (1..=i32::from(u8::MAX)).filter_map(|number| Reason::try_from(number).ok()) {
             let label = ReasonLabel {
                 reason: reason.name(),
@@ -407,32 +245,4 @@ fn unix_seconds(time: SystemTime) -> f64 {
         Ok(since) => since.as_secs_f64(),
         Err(before) => -before.duration().as_secs_f64(),
     }
-}
-
-fn family<L, M>(registry: &mut Registry, name: &str, help: &str) -> Family<L, M>
-where
-    L: Clone + fmt::Debug + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static,
-    M: Default
-        + fmt::Debug
-        + prometheus_client::encoding::EncodeMetric
-        + prometheus_client::metrics::TypedMetric
-        + Send
-        + Sync
-        + 'static,
-{
-    let family = Family::<L, M>::default();
-    registry.register(name, help, family.clone());
-    family
-}
-
-fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
-    let gauge = Gauge::default();
-    registry.register(name, help, gauge.clone());
-    gauge
-}
-
-fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
-    let counter = Counter::default();
-    registry.register(name, help, counter.clone());
-    counter
 }
