@@ -195,6 +195,9 @@ pub(crate) fn open_on<S: State>(
 }
 
 /// Replays a segment: its snapshot and all entries that verify.
+/// No journal gets here by itself; a file with such a name was put there.
+const LAST_SEGMENT: u64 = 1 << 62;
+
 fn replay<S: State>(directory: &Path, number: u64) -> Result<(Replayed<S>, Scan), Error> {
     let (mut scan, snapshot) = Scan::open(directory, number)?;
     let mut state: S = restore(directory, &snapshot.owner)?;
@@ -220,6 +223,7 @@ fn replay<S: State>(directory: &Path, number: u64) -> Result<(Replayed<S>, Scan)
     let cut = torn.or_else(|| scan.cut().filter(|_| !used));
     let next_number = number
         .checked_add(1)
+        .filter(|next| *next < LAST_SEGMENT)
         .ok_or_else(|| scan.damaged("no number is left"))?;
     Ok((
         Replayed {

@@ -253,6 +253,14 @@ impl State {
 
     fn plan_signed(&self, signed: wire::Signed) -> Result<Change, String> {
         let (place, _) = self.known(signed.public_key, &signed.chain_id)?;
+        for signature in [&signed.signature, &signed.extension_signature] {
+            if !(signature.is_empty() || signature.len() == 64) {
+                return Err(format!("a signature of {} bytes", signature.len()));
+            }
+        }
+        if signed.signature.is_empty() {
+            return Err("an outcome without a signature".to_owned());
+        }
         let signatures = Signatures {
             message: signed.signature,
             extension: Some(signed.extension_signature).filter(|bytes| !bytes.is_empty()),
@@ -293,9 +301,14 @@ impl hsm_journal::State for State {
             };
             for mark in key.marks {
                 let chain = ChainId::new(&mark.chain_id).map_err(|error| error.to_string())?;
-                pinned.chains.insert(chain, mark_from_wire(mark)?);
+                let twice = format!("key {public_key} has two marks for chain {chain}");
+                if pinned.chains.insert(chain, mark_from_wire(mark)?).is_some() {
+                    return Err(twice);
+                }
             }
-            state.keys.insert(public_key, pinned);
+            if state.keys.insert(public_key, pinned).is_some() {
+                return Err(format!("key {public_key} stands twice in the snapshot"));
+            }
         }
         Ok(state)
     }
