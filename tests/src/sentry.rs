@@ -101,8 +101,14 @@ impl Sentry {
     /// Whether it is connected to hsmd and to its nodes.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        let is_one = |series: &String| crate::http::metric(self.metrics_port, series) == Some(1.0);
+        let is_one = |series: &String| self.metric(series) == Some(1.0);
         self.connections.iter().all(is_one)
+    }
+
+    /// A metric's value, by its name with labels.
+    #[must_use]
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        crate::http::metric(self.metrics_port, series)
     }
 
     /// SIGKILL.

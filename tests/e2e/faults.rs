@@ -1,0 +1,138 @@
+//! What fails around a request, and that it heals without a restart of anything else. Promise 8.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+use std::time::{Duration, Instant};
+
+use hsm_proto::v1::Reason;
+use hsm_tests::node::{Error, block, vote};
+use hsm_tests::process::{PATIENCE, wait_for};
+use hsm_tests::validator::{CHAIN, SENTRY, Transport, Validator};
+use tendermint_proto::v0_38::privval::PingRequest;
+use tendermint_proto::v0_38::privval::message::Sum;
+use tendermint_proto::v0_38::types::SignedMsgType::{Precommit, Prevote};
+
+/// What a node waits for its signer, after which it drops the connection.
+const NODES_PATIENCE: Duration = Duration::from_secs(5);
+
+#[test]
+fn without_hsmd_a_request_is_refused_within_the_nodes_patience_and_the_connection_heals() {
+    for transport in [Transport::Unix, Transport::Tcp] {
+        let mut validator = Validator::start(transport);
+        validator.daemon.kill();
+        let asked = vote(Prevote, 1, 0, None);
+        let begun = Instant::now();
+        let refused = validator.connection.sign_vote(CHAIN, &asked);
+        assert!(begun.elapsed() < NODES_PATIENCE, "{:?}", begun.elapsed());
+        match refused {
+            Err(Error::Refused(refusal)) => {
+                assert_eq!(refusal.code, i32::from(Reason::DeadlineExceeded))
+            }
+            other => panic!("{other:?}"),
+        }
+        let pong = validator
+            .connection
+            .ask(Sum::PingRequest(PingRequest {}))
+            .expect("the connection stays up");
+        assert!(matches!(pong, Sum::PingResponse(_)));
+        validator.daemon.start();
+        validator
+            .connection
+            .sign_vote(CHAIN, &asked)
+            .expect("it signs again");
+    }
+}
+
+#[test]
+fn a_request_waits_for_an_hsmd_that_is_being_restarted() {
+    let mut validator = Validator::start(Transport::Unix);
+    validator.daemon.kill();
+    std::thread::scope(|scope| {
+        let Validator {
+            connection, daemon, ..
+        } = &mut validator;
+        let answer = scope
+            .spawn(move || connection.sign_vote(CHAIN, &vote(Precommit, 1, 0, Some(block(1)))));
+        daemon.start();
+        answer
+            .join()
+            .unwrap()
+            .expect("a signature within the deadline");
+    });
+}
+
+#[test]
+fn a_sentry_that_was_killed_connects_again() {
+    for transport in [Transport::Unix, Transport::Tcp] {
+        let mut validator = Validator::start(transport);
+        let asked = vote(Prevote, 1, 0, None);
+        let first = validator.connection.sign_vote(CHAIN, &asked).unwrap();
+        validator.sentry.kill();
+        validator.sentry.start();
+        validator.connection = validator.node.accept().expect("the sentry returns");
+        assert_eq!(
+            validator.connection.sign_vote(CHAIN, &asked).unwrap(),
+            first
+        );
+    }
+}
+
+#[test]
+fn new_certificates_are_taken_into_use_without_dropping_a_connection() {
+    let mut validator = Validator::start(Transport::Unix);
+    validator
+        .connection
+        .sign_vote(CHAIN, &vote(Prevote, 1, 0, None))
+        .unwrap();
+    let authority = validator.daemon.authority();
+    let (_server, _client) = (authority.signer("hsmd"), authority.sentry(SENTRY));
+    wait_for("hsmd to read its new certificate", PATIENCE, || {
+        validator
+            .daemon
+            .process()
+            .log()
+            .contains("changed certificate files are in use")
+            .then_some(())
+    });
+    validator
+        .connection
+        .sign_vote(CHAIN, &vote(Prevote, 2, 0, None))
+        .expect("the connection stays up");
+    let port = validator.daemon.port();
+    let series = format!("hsm_sentry_signer_connections_total{{signer=\"127.0.0.1:{port}\"}}");
+    assert_eq!(
+        validator.sentry.metric(&series),
+        Some(1.0),
+        "the sentry connected anew"
+    );
+    // The next connection shakes hands with the new certificates.
+    validator.daemon.kill();
+    validator.daemon.start();
+    validator
+        .connection
+        .sign_vote(CHAIN, &vote(Prevote, 3, 0, None))
+        .expect("the new certificates are good");
+}
+
+#[test]
+fn a_node_that_closes_its_connection_is_dialled_again() {
+    for transport in [Transport::Unix, Transport::Tcp] {
+        let mut validator = Validator::start(transport);
+        for height in 1..=3 {
+            validator
+                .connection
+                .sign_vote(CHAIN, &vote(Prevote, height, 0, None))
+                .unwrap();
+            let (unused, _) = std::os::unix::net::UnixStream::pair().unwrap();
+            validator.connection =
+                hsm_tests::node::Connection::Unix(std::io::BufReader::new(unused));
+            validator.connection = validator.node.accept().expect("the sentry returns");
+        }
+    }
+}
