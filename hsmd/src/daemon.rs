@@ -3,15 +3,14 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use hsm_device::State;
 use hsm_journal::Tail;
 use hsm_policy::grants::Policy;
 use hsm_proto::v1 as wire;
-use hsm_proto::v1::admin_server::AdminServer;
 use hsm_proto::v1::entry::Event;
 use hsm_proto::v1::signer_server::SignerServer;
 use sha2::{Digest as _, Sha256};
@@ -19,20 +18,21 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::transport::Server;
-use tonic::transport::server::UdsConnectInfo;
-use tonic::{Request, Status};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::server::HealthReporter;
 
 use crate::config::Config;
 use crate::devices;
-use crate::guard::{self, Guard, State};
+use crate::guard::{self, Guard};
 use crate::keyring::Device;
 use crate::line::Line;
 use crate::metrics::{self, Metrics};
-use crate::service::{About, AdminService, SignerService};
+use crate::service::{About, AdminService, SignerService, admin_socket};
 use crate::transport::{self, Certificates, Listener};
 
-/// The longest request that is read, in bytes. A node takes at most 10 KiB in answer, extension included.
-const LONGEST_REQUEST: usize = 32 * 1024;
+/// The longest request that is read, in bytes. A longer extension than hsmd takes is refused by name up
+/// to here, which is what hsm-sentry reads of a node.
+const LONGEST_REQUEST: usize = 1_200_000;
 /// How long open requests may take to finish after the daemon was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -95,12 +95,22 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// See [`Error`]: nothing is served then, and the journal holds no new entry.
+    /// See [`Error`]: nothing is served then.
     pub async fn open(config: &Config, devices: Vec<Device>) -> Result<Self, Error> {
         let (policy, policy_digest) = read_policy(config)?;
         let certificates = Certificates::load(&config.listen)?;
         let keyring = devices::keyring(config, devices);
         let metrics = Metrics::new(config.has_mock(), certificates.expires());
+        let listener =
+            Listener::bind(config.listen.address, certificates.clone(), &metrics).await?;
+        let scrape = match config.metrics {
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(socket_error("metrics.listen", address))?)
+            }
+            None => None,
+        };
+        // Last of all, since every start begins a segment.
         let (guard, tail) = open_guard(config, Some(&metrics))?;
         if tail != Tail::Clean {
             tracing::warn!(
@@ -108,16 +118,9 @@ impl Daemon {
                  signature for its entries left; it was cut off"
             );
         }
-        let listener =
-            Listener::bind(config.listen.address, certificates.clone(), &metrics).await?;
-        let admin = bind_admin(&config.admin_socket)?;
-        let scrape = match config.metrics {
-            Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
-                let what = format!("metrics.listen {address}");
-                Error::Socket { what, error }
-            })?),
-            None => None,
-        };
+        let socket = &config.admin_socket;
+        let admin =
+            admin_socket::bind(socket).map_err(socket_error("admin.socket", socket.display()))?;
         let about = About {
             started: SystemTime::now(),
             mock: config.has_mock(),
@@ -168,12 +171,14 @@ impl Daemon {
             let served = metrics::serve(listener, self.line.metrics().clone(), done(&stopped));
             tasks.spawn(served);
         }
+        let (health, health_service) = tonic_health::server::health_reporter();
         tasks.spawn(tick(
             self.line.clone(),
             self.certificates.clone(),
+            health,
             done(&stopped),
         ));
-        tasks.spawn(serve_admin(
+        tasks.spawn(admin_socket::serve(
             self.admin,
             AdminService::new(self.line.clone(), self.certificates.clone(), self.about),
             done(&stopped),
@@ -181,9 +186,11 @@ impl Daemon {
         let mut signer = tokio::spawn(serve_signer(
             self.listener,
             self.line.clone(),
+            health_service,
             self.reflection,
             done(&stopped),
         ));
+        let grace = GRACE.max(self.line.deadline());
         let ended = tokio::select! {
             () = shutdown => None,
             ended = &mut signer => Some(ended),
@@ -191,18 +198,17 @@ impl Daemon {
         let _ = stop.send(true);
         let ended = match ended {
             Some(ended) => ended,
-            None => tokio::time::timeout(GRACE, &mut signer)
+            None => tokio::time::timeout(grace, &mut signer)
                 .await
                 .unwrap_or(Ok(Ok(()))),
         };
         signer.abort();
-        while tokio::time::timeout(GRACE, tasks.join_next())
-            .await
-            .is_ok_and(|task| task.is_some())
-        {}
+        self.line.stop();
+        let ending = async { while tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GRACE, ending).await;
         tasks.shutdown().await;
         let _ = std::fs::remove_file(&self.admin_socket);
-        close(self.line).await?;
+        close(&self.line).await?;
         match ended {
             Ok(served) => served,
             Err(panic) => Err(Error::Socket {
@@ -226,7 +232,7 @@ pub fn open_guard(config: &Config, metrics: Option<&Metrics>) -> Result<(Guard, 
     if let Some(metrics) = metrics.cloned() {
         options.observer = Some(Arc::new(move |flush| metrics.journal_flush(flush)));
     }
-    let opened = hsm_journal::open::<State>(&config.state_dir, options)?;
+    let opened = hsm_journal::open::<guard::State>(&config.state_dir, options)?;
     Ok((Guard::new(opened.state, opened.journal), opened.tail))
 }
 
@@ -278,11 +284,10 @@ fn done(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 's
 async fn serve_signer(
     listener: Listener,
     line: Arc<Line>,
+    health: HealthServer<impl Health>,
     reflection: bool,
     done: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<SignerServer<SignerService>>().await;
     let signer =
         SignerServer::new(SignerService::new(line)).max_decoding_message_size(LONGEST_REQUEST);
     let reflection = reflection.then(|| {
@@ -298,73 +303,21 @@ async fn serve_signer(
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(signer)
-        .add_service(health_service)
+        .add_service(health)
         .add_optional_service(reflection)
-        .serve_with_incoming_shutdown(listener.incoming(), async move {
-            done.await;
-            health
-                .set_not_serving::<SignerServer<SignerService>>()
-                .await;
-        })
+        .serve_with_incoming_shutdown(listener.incoming(), done)
         .await?;
     Ok(())
 }
 
-/// Opens the administration socket: for root, the daemon's own user, and the group of the directory.
-fn bind_admin(path: &Path) -> Result<UnixListener, Error> {
-    let failed = |error| Error::Socket {
-        what: format!("admin.socket {}", path.display()),
-        error,
-    };
-    // The journal's lock is held by now, so a socket that is there belongs to no running daemon.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    Ok(listener)
-}
-
-async fn serve_admin(
-    listener: UnixListener,
-    service: AdminService,
+/// What is looked at once a second: counts of repeated refusals, the gauges of devices, journal and
+/// certificate, and from these the health that is served.
+async fn tick(
+    line: Arc<Line>,
+    certificates: Certificates,
+    health: HealthReporter,
     done: impl Future<Output = ()>,
 ) {
-    let own = nix::unistd::geteuid().as_raw();
-    let group = listener
-        .local_addr()
-        .ok()
-        .and_then(|address| std::fs::metadata(address.as_pathname()?).ok())
-        .map(|socket| socket.gid());
-    let admit = move |request: Request<()>| {
-        let credentials = request
-            .extensions()
-            .get::<UdsConnectInfo>()
-            .and_then(|peer| peer.peer_cred)
-            .ok_or_else(|| Status::unauthenticated("a peer without credentials"))?;
-        let (user, peer_group) = (credentials.uid(), credentials.gid());
-        if user == 0 || user == own || Some(peer_group) == group {
-            return Ok(request);
-        }
-        Err(Status::permission_denied(format!(
-            "user {user} may not administer hsmd: root, user {own} and group {} may",
-            group.map_or_else(|| "(none)".to_owned(), |group| group.to_string())
-        )))
-    };
-    let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
-    let served = Server::builder()
-        .add_service(AdminServer::with_interceptor(service, admit))
-        .serve_with_incoming_shutdown(incoming, done)
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the administration socket is closed");
-    }
-}
-
-/// What is looked at once a second: counts of repeated refusals, and the gauges of devices, journal and
-/// certificate.
-async fn tick(line: Arc<Line>, certificates: Certificates, done: impl Future<Output = ()>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut done = std::pin::pin!(done);
     loop {
@@ -374,27 +327,50 @@ async fn tick(line: Arc<Line>, certificates: Certificates, done: impl Future<Out
         }
         line.record_repeated_refusals(false);
         let metrics = line.metrics();
+        let mut device_ready = false;
         for device in line.keyring().devices() {
-            metrics.device(&device.worker.status());
+            let status = device.worker.status();
+            device_ready |= status.state == State::Ready;
+            metrics.device(&status);
         }
-        metrics.journal(&line.guard().journal().status());
+        let journal = line.guard().journal().status();
+        metrics.journal(&journal);
+        if device_ready && journal.fault.is_none() && journal.stopped.is_none() {
+            health.set_serving::<SignerServer<SignerService>>().await;
+        } else {
+            health
+                .set_not_serving::<SignerServer<SignerService>>()
+                .await;
+        }
         metrics.certificate_expiry(certificates.expires());
     }
-    line.record_repeated_refusals(true);
+    health
+        .set_not_serving::<SignerServer<SignerService>>()
+        .await;
 }
 
-async fn close(line: Arc<Line>) -> Result<(), Error> {
+/// The journal's last entries.
+async fn close(line: &Line) -> Result<(), Error> {
+    line.record_repeated_refusals(true);
     let stopped = Event::DaemonStopped(wire::DaemonStopped {});
-    let recorded = line
-        .guard()
-        .record_durably(stopped, SystemTime::now())
-        .await;
+    let recorded = line.guard().record_durably(stopped, SystemTime::now());
+    let recorded = tokio::time::timeout(GRACE, recorded).await;
     for device in line.keyring().devices() {
         device.worker.stop();
     }
-    match Arc::try_unwrap(line) {
-        Ok(line) => line.into_guard().close()?,
-        Err(_) => tracing::warn!("a request is still open; the journal is closed without it"),
+    match recorded {
+        Ok(recorded) => recorded?,
+        Err(_) => {
+            return Err(Error::Socket {
+                what: "the journal's last entry".to_owned(),
+                error: std::io::ErrorKind::TimedOut.into(),
+            });
+        }
     }
-    Ok(recorded?)
+    Ok(line.guard().close()?)
+}
+
+fn socket_error(key: &str, value: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Error {
+    let what = format!("{key} {value}");
+    move |error| Error::Socket { what, error }
 }

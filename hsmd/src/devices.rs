@@ -1,5 +1,7 @@
 //! From the configuration to running devices and the keys in them.
 
+use std::sync::Arc;
+
 use hsm_device::{KeyLocator, Opener, Worker, WorkerOptions};
 
 use crate::config::Config;
@@ -42,6 +44,7 @@ pub fn start_one(name: &str, opener: Opener, options: WorkerOptions) -> Result<D
     Ok(Device {
         name: name.into(),
         worker,
+        suspect: Arc::default(),
     })
 }
 

@@ -21,6 +21,8 @@ pub struct Device {
     pub name: Arc<str>,
     /// Its thread.
     pub worker: Worker,
+    /// Whether it has made a signature that does not verify. It is asked last then, until a restart.
+    pub suspect: Arc<AtomicBool>,
 }
 
 /// One key and where it lives.
@@ -199,7 +201,7 @@ impl Key {
     /// # Errors
     ///
     /// See [`Error`]. A device that fails in a way that another one may not is passed over.
-    pub async fn sign(
+    pub(crate) async fn sign(
         &self,
         pinned: &PublicKey,
         message: &[u8],
@@ -218,7 +220,10 @@ impl Key {
                 }
                 Ok(_) => {
                     failed(&device.name, "bad_signature");
-                    return Err(self.explain_bad_signature(device, pinned, deadline).await);
+                    device.suspect.store(true, Ordering::Relaxed);
+                    let error = self.explain_bad_signature(device, pinned, deadline).await;
+                    tracing::error!(%error, "a signature is withheld");
+                    failure = Some(error);
                 }
                 Err(error) => {
                     failed(&device.name, error.name());
@@ -235,7 +240,10 @@ impl Key {
     fn by_readiness(&self) -> Vec<&Device> {
         let mut devices: Vec<&Device> = self.devices.iter().collect();
         if devices.len() > 1 {
-            devices.sort_by_key(|device| device.worker.status().state != State::Ready);
+            devices.sort_by_key(|device| {
+                let suspect = device.suspect.load(Ordering::Relaxed);
+                (suspect, device.worker.status().state != State::Ready)
+            });
         }
         devices
     }

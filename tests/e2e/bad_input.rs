@@ -497,6 +497,5 @@ fn an_oversized_request_is_refused_by_hsmd_itself() {
         extension: Some(vec![0; 1 << 20]),
         ..request()
     };
-    let status = served.ask(Some(&served.sentry()), oversized);
-    assert_eq!(status.code(), tonic::Code::OutOfRange, "{status:?}");
+    served.assert_refused(&served.sentry(), oversized, Reason::MessageTooLong);
 }

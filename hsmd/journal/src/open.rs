@@ -194,10 +194,10 @@ pub(crate) fn open_on<S: State>(
     })
 }
 
-/// Replays a segment: its snapshot and all entries that verify.
 /// No journal gets here by itself; a file with such a name was put there.
 const LAST_SEGMENT: u64 = 1 << 62;
 
+/// Replays a segment: its snapshot and all entries that verify.
 fn replay<S: State>(directory: &Path, number: u64) -> Result<(Replayed<S>, Scan), Error> {
     let (mut scan, snapshot) = Scan::open(directory, number)?;
     let mut state: S = restore(directory, &snapshot.owner)?;

@@ -135,6 +135,7 @@ pub(crate) async fn follow(
     identity: watch::Sender<Identity>,
     metrics: Arc<Metrics>,
 ) {
+    let mut said = None;
     loop {
         tokio::time::sleep(POLL).await;
         // Taken before the files are read: a change in between shows at the next look.
@@ -142,9 +143,9 @@ pub(crate) async fn follow(
         if stamp == seen {
             continue;
         }
-        seen = stamp;
         match Identity::load(&files) {
             Ok(new) => {
+                seen = stamp;
                 tracing::info!(
                     uri = new.uri,
                     not_after = new.not_after,
@@ -153,7 +154,10 @@ pub(crate) async fn follow(
                 metrics.certificate(new.not_after);
                 identity.send_replace(new);
             }
+            // Tried again at the next look, and said once for each change.
+            Err(_) if said.as_ref() == Some(&stamp) => {}
             Err(error) => {
+                said = Some(stamp);
                 metrics.certificate_unusable();
                 tracing::error!(%error, "the certificate files changed and cannot be used; the old ones stay");
             }
@@ -244,7 +248,8 @@ fn read(key: &'static str, path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata)
 /// systemd gives a credential to the service's user by an access control list, which the mode's group bits
 /// then stand for; the directory is closed to everybody else.
 fn is_credential(file: &Path) -> bool {
-    std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|directory| file.starts_with(directory))
+    std::env::var_os("CREDENTIALS_DIRECTORY")
+        .is_some_and(|directory| !directory.is_empty() && file.starts_with(directory))
 }
 
 /// The one URI and the end of validity.

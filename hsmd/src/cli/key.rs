@@ -115,6 +115,7 @@ async fn init_key(init: &Init) -> Result<wire::KeyState, Error> {
         return Ok(answer.key.unwrap_or_default());
     }
     hardening::refuse_root(init.allow_root)?;
+    hardening::harden()?;
     init_without_daemon(&init.configured.load()?, &request).await
 }
 

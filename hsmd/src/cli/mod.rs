@@ -85,7 +85,7 @@ impl Configured {
 
     /// Reads the configuration for a command that only looks, whatever its devices are.
     fn load_to_look(&self) -> Result<Config, Error> {
-        Ok(Config::load(&self.config, MockDevices::Allowed)?)
+        Ok(Config::load_to_look(&self.config)?)
     }
 }
 

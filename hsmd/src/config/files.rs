@@ -42,7 +42,8 @@ pub(super) fn is_elsewhere(path: &Path) -> bool {
 /// systemd gives a credential to the service's user by an access control list, which the group bits of
 /// the mode then stand for; the directory is closed to everybody else.
 fn is_credential(path: &Path) -> bool {
-    std::env::var_os(CREDENTIALS).is_some_and(|directory| path.starts_with(directory))
+    std::env::var_os(CREDENTIALS)
+        .is_some_and(|directory| !directory.is_empty() && path.starts_with(directory))
 }
 
 fn open(path: &Path) -> Result<std::fs::Metadata, FileFault> {

@@ -66,8 +66,8 @@ pub enum Error {
     /// The journal took no entry, or could not make it durable.
     #[error(transparent)]
     Journal(#[from] hsm_journal::Error),
-    /// A fault of ours. Nothing is signed until a restart has replayed the journal.
-    #[error("the guard stopped: {0}; restart hsmd, which replays the journal")]
+    /// A fault of ours; nothing was reserved.
+    #[error("a fault of the guard: {0}; if it lasts, restart hsmd, which replays the journal")]
     Internal(String),
 }
 
@@ -344,7 +344,7 @@ impl Guard {
     /// # Errors
     ///
     /// [`Error::Journal`] where the last entries could not be made durable.
-    pub fn close(self) -> Result<(), Error> {
+    pub fn close(&self) -> Result<(), Error> {
         Ok(self.journal.close()?)
     }
 

@@ -8,7 +8,7 @@ use hsm_proto::v1::Refused;
 
 /// The first refusal of a kind is written at once, further ones of this span as one entry at its end.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Kinds remembered at once. Above it, key and chain id no longer tell kinds apart.
+/// Kinds remembered at once. Above it, only caller and reason tell kinds apart.
 const KINDS: usize = 1024;
 
 /// The refusals of the current window, by kind.
@@ -17,13 +17,15 @@ pub struct Refusals {
     kinds: Mutex<HashMap<Kind, Repeated>>,
 }
 
-/// Refusals that differ in nothing else are counted together.
+/// Refusals that agree in these are counted together; the entry shows the last one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Kind {
     caller: String,
     reason: String,
     key: String,
     chain_id: String,
+    /// The message itself, where the guard refused it: it is evidence.
+    sign_bytes: Vec<u8>,
 }
 
 struct Repeated {
@@ -43,10 +45,12 @@ impl Refusals {
             reason: refused.reason.clone(),
             key: refused.key.clone(),
             chain_id: refused.chain_id.clone(),
+            sign_bytes: refused.sign_bytes.clone(),
         };
         if kinds.len() >= KINDS && !kinds.contains_key(&kind) {
             kind.key.clear();
             kind.chain_id.clear();
+            kind.sign_bytes.clear();
         }
         if let Some(repeated) = kinds.get_mut(&kind) {
             let count = repeated.last.count.saturating_add(1);

@@ -152,7 +152,9 @@ impl State {
             Change::Signed(place, reserved_index, signatures) => {
                 let made = self.at(&place).and_then(|known| known.made.as_mut());
                 if let Some(made) = made.filter(|made| made.index == reserved_index) {
-                    made.signatures = Some(signatures);
+                    // What was answered first is answered again.
+                    let kept = made.signatures.get_or_insert_with(|| signatures.clone());
+                    kept.extension = kept.extension.take().or(signatures.extension);
                 }
             }
         }

@@ -10,9 +10,10 @@ mod reserve;
 mod sign;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use hsm_policy::grants::Policy;
+use hsm_policy::grants::{KeyName, Policy};
 use hsm_policy::identity::{Caller, Role};
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::Reason;
@@ -37,6 +38,7 @@ pub struct Line {
     refusals: Refusals,
     metrics: Metrics,
     deadline: Duration,
+    stopping: AtomicBool,
     /// The chains that the policy names: what a metric may be labelled with.
     chains: HashSet<String>,
 }
@@ -60,19 +62,26 @@ impl Line {
             refusals: Refusals::default(),
             metrics,
             deadline,
+            stopping: AtomicBool::new(false),
         }
     }
 
-    /// Signs, or says why not.
+    /// Signs, or says why not, within the line's deadline and the caller's `patience`.
     ///
     /// # Errors
     ///
     /// The refusal, after it was journaled and counted.
-    pub async fn sign(&self, peer: &Peer, sent: Wire) -> Result<Signed, Refusal> {
+    pub async fn sign(
+        &self,
+        peer: &Peer,
+        sent: Wire,
+        patience: Option<Duration>,
+    ) -> Result<Signed, Refusal> {
         let attempt = Attempt::of(peer, &sent);
-        let deadline = tokio::time::Instant::now() + self.deadline;
+        let allowed = patience.map_or(self.deadline, |patience| patience.min(self.deadline));
+        let deadline = tokio::time::Instant::now() + allowed;
         let outcome = tokio::time::timeout_at(deadline, self.walk(peer, sent, deadline)).await;
-        match outcome.unwrap_or_else(|_| Err(self.too_late())) {
+        match outcome.unwrap_or_else(|_| Err(too_late(allowed))) {
             Ok(signed) => {
                 self.metrics.signed(
                     &attempt.chain_id,
@@ -92,6 +101,10 @@ impl Line {
         sent: Wire,
         deadline: tokio::time::Instant,
     ) -> Result<Signed, Refusal> {
+        if self.stopping.load(Ordering::Acquire) {
+            let message = "hsmd is stopping; send the request again when it is back";
+            return Err(Refusal::new(Reason::ShuttingDown, message));
+        }
         let now = SystemTime::now();
         let mut watch = Stopwatch::start(&self.metrics);
         let caller = identify(peer, Role::Sentry, now)?;
@@ -173,21 +186,16 @@ impl Line {
         key: &str,
     ) -> Result<wire::GetPublicKeyResponse, Refusal> {
         let caller = identify(peer, Role::Sentry, SystemTime::now())?;
-        let grant = self
-            .policy
-            .grants_of(&caller)
-            .find(|grant| grant.key().as_str() == key)
-            .ok_or_else(|| {
-                let message = format!("the policy grants {caller} no key named {key:?}");
-                Refusal::new(Reason::KeyNotGranted, message)
-            })?;
-        let public_key =
-            self.guard
-                .pinned(key)?
-                .ok_or_else(|| crate::guard::Error::NotInitialised {
-                    key: key.to_owned(),
-                    chain: grant.chain_id().to_string(),
-                })?;
+        let name = KeyName::new(key)
+            .map_err(|error| Refusal::new(Reason::KeyNotGranted, error.to_string()))?;
+        let mut grants = self.policy.grants_with(&caller, &name)?;
+        let public_key = self.guard.pinned(key)?.ok_or_else(|| {
+            let chain = grants.next().map(|grant| grant.chain_id().to_string());
+            crate::guard::Error::NotInitialised {
+                key: key.to_owned(),
+                chain: chain.unwrap_or_default(),
+            }
+        })?;
         Ok(wire::GetPublicKeyResponse {
             algorithm: crate::guard::entry::algorithm_to_wire(public_key.algorithm()).into(),
             public_key: public_key.as_bytes().to_vec(),
@@ -229,6 +237,17 @@ impl Line {
         refusal
     }
 
+    /// From now on, nothing more is signed.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// How long an answer may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Writes the counts of refusals whose window has ended; with `all`, of every window.
     pub fn record_repeated_refusals(&self, all: bool) {
         for refused in self.refusals.due(Instant::now(), all) {
@@ -243,17 +262,6 @@ impl Line {
         {
             tracing::error!(%error, "a refusal is missing from the journal");
         }
-    }
-
-    fn too_late(&self) -> Refusal {
-        Refusal::new(
-            Reason::DeadlineExceeded,
-            format!(
-                "no answer within {} ms; what was reserved stays reserved, and the same request \
-                 may be sent again",
-                self.deadline.as_millis()
-            ),
-        )
     }
 
     /// What the sentry's calls, the administration and the metrics look at.
@@ -273,12 +281,6 @@ impl Line {
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
-
-    /// The guard, for closing its journal, once nothing else uses the line.
-    #[must_use]
-    pub fn into_guard(self) -> Guard {
-        self.guard
-    }
 }
 
 /// The first stage: the caller is the certificate's one URI SAN, its role may make this call, and the
@@ -295,6 +297,17 @@ fn identify(peer: &Peer, role: Role, now: SystemTime) -> Result<Caller, Refusal>
         ));
     }
     Ok(caller.clone())
+}
+
+fn too_late(allowed: Duration) -> Refusal {
+    Refusal::new(
+        Reason::DeadlineExceeded,
+        format!(
+            "no answer within {} ms; what was reserved stays reserved, and the same request may be \
+             sent again",
+            allowed.as_millis()
+        ),
+    )
 }
 
 /// Names that a caller sends are kept in refusals up to this many bytes.
@@ -325,7 +338,7 @@ impl Attempt {
             caller: peer.caller_name(),
             key: kept(key),
             chain_id: String::new(),
-            kind: "public_key",
+            kind: "look",
             position: None,
         }
     }

@@ -12,7 +12,7 @@ use super::request::Request;
 use crate::guard::{self, Guard};
 use crate::keyring::{Key, Keyring};
 
-/// A request that the policy grants and that the key's devices are able to sign.
+/// What the stage decides by.
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'a> {
     pub(super) policy: &'a Policy,
@@ -38,16 +38,8 @@ pub(super) fn permit(
     request: Request,
     now: SystemTime,
 ) -> Result<Permitted<'_>, Refusal> {
-    let denied = || {
-        Refusal::new(
-            Reason::KeyNotGranted,
-            format!(
-                "the policy grants {} no key named {:?}",
-                request.caller, request.key
-            ),
-        )
-    };
-    let name = KeyName::new(&request.key).map_err(|_| denied())?;
+    let name = KeyName::new(&request.key)
+        .map_err(|error| Refusal::new(Reason::KeyNotGranted, error.to_string()))?;
     let permit = rules
         .policy
         .permit(&request.caller, &name, &request.message, moment(now)?)?;

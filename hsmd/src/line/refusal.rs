@@ -77,7 +77,8 @@ fn code(reason: Reason) -> Code {
         Reason::DoubleSign
         | Reason::Regression
         | Reason::KeyNotInitialised
-        | Reason::PublicKeyMismatch => Code::FailedPrecondition,
+        | Reason::PublicKeyMismatch
+        | Reason::DeviceMisconfigured => Code::FailedPrecondition,
         Reason::JournalUnavailable | Reason::DeviceUnavailable | Reason::ShuttingDown => {
             Code::Unavailable
         }

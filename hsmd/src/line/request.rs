@@ -5,8 +5,12 @@ use hsm_policy::cometbft::{
 };
 use hsm_policy::identity::Caller;
 use hsm_proto::v1 as wire;
+use hsm_proto::v1::Reason;
 
 use super::refusal::Refusal;
+
+/// The longest vote extension, in bytes: its sign bytes stand in one entry of the journal.
+const LONGEST_EXTENSION: usize = 32 * 1024;
 
 /// A well-formed message, who wants it signed, and with which key.
 #[derive(Debug)]
@@ -100,6 +104,15 @@ impl Request {
 }
 
 fn checked_vote(vote: wire::SignCometbftVoteRequest) -> Result<Vote, Refusal> {
+    let length = vote.extension.as_ref().map_or(0, Vec::len);
+    if length > LONGEST_EXTENSION {
+        return Err(Refusal::new(
+            Reason::MessageTooLong,
+            format!("an extension of {length} bytes: hsmd takes at most {LONGEST_EXTENSION}"),
+        )
+        .with("length", length)
+        .with("limit", LONGEST_EXTENSION));
+    }
     let vote_type = match vote.r#type() {
         wire::VoteType::Prevote => VoteType::Prevote,
         wire::VoteType::Precommit => VoteType::Precommit,

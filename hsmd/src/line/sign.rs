@@ -138,6 +138,11 @@ impl From<&hsm_device::Error> for Refusal {
                     .with("length", length)
                     .with("limit", limit)
             }
+            error if !error.is_retryable() => Self::new(
+                Reason::DeviceMisconfigured,
+                "the key's device is not as hsmd's configuration says: its operator must look at \
+                 `hsmd status`",
+            ),
             _ => Self::new(
                 Reason::DeviceUnavailable,
                 "no device with this key answers at present; hsmd goes on trying: see `hsmd status`",

@@ -1,6 +1,7 @@
 //! The gRPC services: `Signer` for sentries over mutual TLS, `Admin` for operators on a UNIX socket.
 
 mod admin;
+pub mod admin_socket;
 mod signer;
 
 pub use admin::{About, AdminService};
