@@ -170,7 +170,13 @@ impl Chain {
                 |mut client, request| async move { client.sign_cometbft_vote(request).await },
             )
             .await?;
-        privval::complete(&answer.message, extension.is_some())?;
+        let signed = &answer.message;
+        privval::complete(
+            &signed.signature,
+            &signed.extension_signature,
+            extension.is_some(),
+            signed.timestamp.as_ref(),
+        )?;
         self.same_key(answer.connection, begun).await?;
         Ok(privval::signed_vote(vote, answer.message))
     }
@@ -193,6 +199,8 @@ impl Chain {
                 |mut client, request| async move { client.sign_cometbft_proposal(request).await },
             )
             .await?;
+        let signed = &answer.message;
+        privval::complete(&signed.signature, &[], false, signed.timestamp.as_ref())?;
         self.same_key(answer.connection, begun).await?;
         Ok(privval::signed_proposal(proposal, answer.message))
     }

@@ -90,13 +90,13 @@ pub(crate) fn proposal_request(
 /// What hsmd answered is what was asked. An extension signature that is missing or too many would end the
 /// node, so a faulty answer becomes a refusal.
 pub(crate) fn complete(
-    signed: &v1::SignCometbftVoteResponse,
+    signature: &[u8],
+    extension_signature: &[u8],
     with_extension: bool,
+    timestamp: Option<&prost_types::Timestamp>,
 ) -> Result<(), Refusal> {
     let extension = if with_extension { SIGNATURE } else { 0 };
-    if signed.signature.len() == SIGNATURE
-        && signed.extension_signature.len() == extension
-        && signed.timestamp.is_some()
+    if signature.len() == SIGNATURE && extension_signature.len() == extension && timestamp.is_some()
     {
         return Ok(());
     }
@@ -105,13 +105,9 @@ pub(crate) fn complete(
         format!(
             "hsmd's answer is faulty: a signature of {} bytes, an extension signature of {} where {extension} \
              were asked for, {} timestamp",
-            signed.signature.len(),
-            signed.extension_signature.len(),
-            if signed.timestamp.is_some() {
-                "a"
-            } else {
-                "no"
-            },
+            signature.len(),
+            extension_signature.len(),
+            if timestamp.is_some() { "a" } else { "no" },
         ),
     ))
 }

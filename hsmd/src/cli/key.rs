@@ -38,6 +38,9 @@ pub(super) struct Init {
     /// Run as root, where no daemon runs. Files that are made then belong to root.
     #[arg(long)]
     allow_root: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -52,6 +55,9 @@ pub(super) struct Advance {
     height: i64,
     #[command(flatten)]
     configured: Configured,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -83,11 +89,12 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
     match command {
         Command::Init(init) => {
             let state = block_on(init_key(init))?;
-            println!(
-                "key {} is known; public key {}",
-                state.key,
-                hex::encode(&state.public_key)
-            );
+            if init.json {
+                println!("{:#}", show::key_json(&state));
+                return Ok(());
+            }
+            let public_key = hex::encode(&state.public_key);
+            println!("key {} is known; public key {public_key}", state.key);
             for chain in &state.chains {
                 println!("  {}", show::chain_line(chain));
             }
@@ -133,7 +140,12 @@ fn advance_key(advance: &Advance) -> Result<(), Error> {
             .map_err(|status| admin::sentence(&status))?
             .into_inner())
     })?;
-    for chain in state.key.iter().flat_map(|key| &key.chains) {
+    let key = state.key.unwrap_or_default();
+    if advance.json {
+        println!("{:#}", show::key_json(&key));
+        return Ok(());
+    }
+    for chain in &key.chains {
         println!("{}", show::chain_line(chain));
     }
     Ok(())

@@ -180,7 +180,7 @@ fn an_answer_is_never_longer_than_a_node_reads() {
 
 #[test]
 fn a_faulty_answer_of_hsmd_never_reaches_the_node() {
-    assert_eq!(complete(&signed(), true), Ok(()));
+    assert_eq!(complete_vote(&signed(), true), Ok(()));
     let without = |change: fn(&mut v1::SignCometbftVoteResponse)| {
         let mut answer = signed();
         change(&mut answer);
@@ -192,7 +192,7 @@ fn a_faulty_answer_of_hsmd_never_reaches_the_node() {
         (without(|it| it.signature.clear()), true),
         (without(|it| it.timestamp = None), true),
     ] {
-        let refusal = complete(&answer, with_extension).unwrap_err();
+        let refusal = complete_vote(&answer, with_extension).unwrap_err();
         assert_eq!(refusal.reason, Reason::Internal);
     }
 }
@@ -410,4 +410,16 @@ fn a_node_of_1_0_may_leave_out_the_extension_signature() {
     };
     assert!(request.skip_extension_signing);
     assert_eq!(request.chain_id, "ab");
+}
+
+fn complete_vote(
+    signed: &v1::SignCometbftVoteResponse,
+    with_extension: bool,
+) -> Result<(), Refusal> {
+    complete(
+        &signed.signature,
+        &signed.extension_signature,
+        with_extension,
+        signed.timestamp.as_ref(),
+    )
 }
