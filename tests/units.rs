@@ -1,0 +1,69 @@
+//! The systemd units stay hardened, and every directive of theirs has its reason.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use hsm_tests::binaries::needs;
+
+fn systemd() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../systemd")
+}
+
+/// `systemd-analyze security` fails where the exposure lies above the threshold, in tenths.
+fn analyse(unit: &str, threshold: &str) -> Option<Output> {
+    let analysed = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager"])
+        .arg(format!("--threshold={threshold}"))
+        .arg(systemd().join(unit))
+        .output();
+    let found = match analysed {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        analysed => Some(analysed.expect("systemd-analyze")),
+    };
+    needs("systemd-analyze", found)
+}
+
+#[test]
+fn the_units_expose_little() {
+    for unit in ["hsmd.service", "hsm-sentry.service"] {
+        let Some(analysed) = analyse(unit, "15") else {
+            return;
+        };
+        assert!(
+            analysed.status.success(),
+            "{unit}: {}",
+            String::from_utf8_lossy(&analysed.stdout)
+        );
+    }
+    let strict = analyse("hsmd.service", "1").expect("it was there");
+    assert!(!strict.status.success(), "the analysis can fail");
+}
+
+#[test]
+fn every_directive_has_its_reason() {
+    let reasons = std::fs::read_to_string(systemd().join("README.md")).unwrap();
+    let mut missing = Vec::new();
+    for unit in ["hsmd.service", "hsm-sentry.service"] {
+        let text = std::fs::read_to_string(systemd().join(unit)).unwrap();
+        let service = text.split("[Service]").nth(1).expect("a [Service] section");
+        let service = service.split("\n[").next().unwrap();
+        for line in service.lines().filter(|line| !line.starts_with('#')) {
+            if let Some((directive, _)) = line.split_once('=')
+                && !reasons.contains(directive)
+            {
+                missing.push(format!("{unit}: {directive}"));
+            }
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "no reason in systemd/README.md: {missing:?}"
+    );
+}
