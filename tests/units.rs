@@ -56,6 +56,7 @@ fn every_directive_has_its_reason() {
         let service = service.split("\n[").next().unwrap();
         for line in service.lines().filter(|line| !line.starts_with('#')) {
             if let Some((directive, _)) = line.split_once('=')
+                && directive != "ExecStart"
                 && !reasons.contains(directive)
             {
                 missing.push(format!("{unit}: {directive}"));
