@@ -5,6 +5,7 @@
 
 pub mod entry;
 mod refusals;
+mod reservation;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -14,13 +15,14 @@ use std::time::SystemTime;
 
 use hsm_device::PublicKey;
 use hsm_journal::{Journal, Ticket, Urgency};
-use hsm_policy::cometbft::{ChainId, Message, Timestamp};
-use hsm_policy::conflict::{self, Conflict, Last, Verdict};
+use hsm_policy::cometbft::{ChainId, Message};
+use hsm_policy::conflict::{self, Conflict, Verdict};
 use hsm_policy::identity::Caller;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 
 pub use refusals::Refusals;
+pub use reservation::Reservation;
 pub use state::{ChainMark, Made, PinnedKey, Signatures, State};
 
 /// Why the guard did not reserve.
@@ -86,24 +88,6 @@ pub struct Ask<'a> {
     pub max_height_jump: u64,
 }
 
-/// Proof that a durable entry forbids every message that conflicts with this one.
-#[derive(Debug)]
-pub struct Reservation {
-    /// The entry's index in the journal.
-    pub index: u64,
-    /// What may be signed: the request's own sign bytes or, where only the timestamp differs from what
-    /// was reserved before, those.
-    pub sign_bytes: Vec<u8>,
-    /// The timestamp in them.
-    pub timestamp: Timestamp,
-    /// The extension's sign bytes, where the request has an extension.
-    pub extension_sign_bytes: Option<Vec<u8>>,
-    /// The signature over the sign bytes, where it was made before.
-    pub signature: Option<Vec<u8>>,
-    /// The signature over the extension's sign bytes, where it was made before.
-    pub extension_signature: Option<Vec<u8>>,
-}
-
 /// The marks in memory and the journal behind them.
 pub struct Guard {
     state: Mutex<State>,
@@ -128,7 +112,11 @@ impl Guard {
     ///
     /// See [`Error`]. After [`Error::Journal`] the position stays bound to this message, and the same
     /// request may be sent again.
-    pub async fn reserve(&self, ask: Ask<'_>, now: SystemTime) -> Result<Reservation, Error> {
+    pub(crate) async fn reserve(
+        &self,
+        ask: Ask<'_>,
+        now: SystemTime,
+    ) -> Result<Reservation, Error> {
         let (reservation, ticket) = self.decide(ask, now)?;
         self.journal.durable(ticket).await?;
         Ok(reservation)
@@ -180,7 +168,7 @@ impl Guard {
     ///
     /// [`Error::Journal`] where the journal takes no entry; the answer may leave all the same, since the
     /// reservation is durable.
-    pub fn record_signed(
+    pub(crate) fn record_signed(
         &self,
         ask: Ask<'_>,
         reservation: &Reservation,
@@ -368,53 +356,5 @@ impl Guard {
         self.state
             .lock()
             .map_err(|_| Error::Internal("a thread panicked while it held the marks".to_owned()))
-    }
-}
-
-impl Reservation {
-    fn first(message: &Message) -> Self {
-        Self {
-            index: 0,
-            sign_bytes: message.sign_bytes(),
-            timestamp: message.timestamp(),
-            extension_sign_bytes: message.extension_sign_bytes(),
-            signature: None,
-            extension_signature: None,
-        }
-    }
-
-    fn extension_anew(message: &Message, last: &Last, made: &Made) -> Self {
-        Self {
-            index: made.index,
-            sign_bytes: last.sign_bytes.clone(),
-            timestamp: last.timestamp,
-            extension_sign_bytes: message.extension_sign_bytes(),
-            signature: made.signatures.as_ref().map(|made| made.message.clone()),
-            extension_signature: None,
-        }
-    }
-
-    fn repeat(message: &Message, last: &Last, made: &Made) -> Self {
-        let mut again = Self::extension_anew(message, last, made);
-        if again.extension_sign_bytes.is_some() {
-            again.extension_signature = made
-                .signatures
-                .as_ref()
-                .and_then(|made| made.extension.clone());
-        }
-        again
-    }
-
-    fn event(&self, ask: Ask<'_>) -> wire::Reserved {
-        wire::Reserved {
-            caller: ask.caller.to_string(),
-            key: ask.key.to_owned(),
-            public_key: Some(entry::public_key_to_wire(ask.public_key)),
-            chain_id: ask.message.chain_id().to_string(),
-            position: Some(entry::position_to_wire(ask.message.position())),
-            sign_bytes: self.sign_bytes.clone(),
-            timestamp: Some(entry::timestamp_to_wire(self.timestamp)),
-            extension_sign_bytes: self.extension_sign_bytes.clone(),
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hsm_device::Algorithm;
 use hsm_journal::{Options, State as _};
-use hsm_policy::cometbft::{BlockId, Height, Round, Vote, VoteType};
+use hsm_policy::cometbft::{BlockId, Height, Round, Timestamp, Vote, VoteType};
 
 use super::*;
 
