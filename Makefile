@@ -33,7 +33,7 @@ lint: ## format, clippy, docs, dependencies and licences
 
 bench: ## rates and latencies beside tmkms and the raw limits of this machine
 	tests/install.sh bench
-	$(CARGO) build --release $(ALL) --bins --benches
+	$(CARGO) build --release $(ALL) --bin hsmd --bin hsm-sentry --bench signing
 	$(CARGO) bench $(ALL) --bench signing
 
 soak: ## the long forms: networks of 2,000 blocks, property tests of 20,000 cases

@@ -142,27 +142,30 @@ impl Times {
         self.elapsed += other.elapsed;
     }
 
-    /// Operations a second.
+    /// How many operations there were.
     #[allow(clippy::cast_precision_loss, reason = "far below 2^52 operations")]
+    pub(crate) fn count(&self) -> f64 {
+        self.seconds.len() as f64
+    }
+
+    /// Operations a second.
     pub(crate) fn rate(&self) -> f64 {
-        self.seconds.len() as f64 / self.elapsed.as_secs_f64()
+        self.count() / self.elapsed.as_secs_f64()
     }
 
     /// Milliseconds.
-    #[allow(clippy::cast_precision_loss, reason = "far below 2^52 operations")]
     pub(crate) fn mean(&self) -> f64 {
-        self.seconds.iter().sum::<f64>() / self.seconds.len() as f64 * 1e3
+        self.seconds.iter().sum::<f64>() / self.count() * 1e3
     }
 
     /// Milliseconds.
     #[allow(
-        clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "an index into what fits into memory"
     )]
     pub(crate) fn quantile(&self, quantile: f64) -> f64 {
-        let index = (self.seconds.len() as f64 * quantile) as usize;
+        let index = (self.count() * quantile) as usize;
         self.seconds[index.min(self.seconds.len() - 1)] * 1e3
     }
 

@@ -62,19 +62,29 @@ fn compare(disk: &Path) {
     let (sockets, state) = (Scratch::new(), Scratch::new_in(disk));
     let ours = Server::start(sockets.path(), state.path(), CHAINS, Duration::ZERO);
     let mut hsmd = Nodes::listen(sockets.path(), "hsmd", CHAINS);
-    let _sentry = ours.start_sentry(sockets.path(), &hsmd);
+    let mut sentry = ours.start_sentry(sockets.path(), &hsmd);
     hsmd.accept();
     let mut tmkms = Nodes::listen(sockets.path(), "tmkms", CHAINS);
     let _tmkms = tmkms::start(sockets.path(), state.path(), &tmkms);
     tmkms.accept();
 
+    let processes = [
+        ("hsmd", ours.id()),
+        ("sentry", sentry.process().id()),
+        ("node", std::process::id()),
+    ];
     let mut flush = Times::default();
     let mut crypto = Times::default();
     for (chains, load) in [(1, "1_chain"), (CHAINS, "64_chains")] {
         let mut times = [Times::default(), Times::default()];
+        let mut processor = [0.0; 3];
         let before = Stages::read(ours.metrics_port());
         for _ in 0..TURNS {
+            let used = processes.map(|(_, id)| limits::processor_time(id));
             times[0].extend(hsmd.drive(chains, TURN));
+            for (sum, ((_, id), used)) in processor.iter_mut().zip(processes.iter().zip(used)) {
+                *sum += limits::processor_time(*id) - used;
+            }
             times[1].extend(tmkms.drive(chains, TURN));
             flush.extend(limits::flush(state.path(), TURN / 4));
             crypto.extend(limits::sign_and_verify(TURN / 4));
@@ -82,6 +92,12 @@ fn compare(disk: &Path) {
         times[0].print(&format!("hsmd_{load}"));
         times[1].print(&format!("tmkms_{load}"));
         Stages::read(ours.metrics_port()).print_since(&before, load, &times[0]);
+        for ((process, _), seconds) in processes.iter().zip(processor) {
+            println!(
+                "hsmd_{load}_processor_{process} {:.4} ms",
+                seconds * 1e3 / times[0].count()
+            );
+        }
         println!(
             "ratio hsmd_to_tmkms_{load}_rate {:.2}",
             times[0].rate() / times[1].rate()

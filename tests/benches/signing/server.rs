@@ -32,7 +32,7 @@ pub(crate) struct Server {
     port: u16,
     metrics_port: u16,
     authority: Authority,
-    _process: Process,
+    process: Process,
 }
 
 impl Server {
@@ -57,8 +57,13 @@ impl Server {
             port,
             metrics_port,
             authority,
-            _process: process,
+            process,
         }
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub(crate) fn metrics_port(&self) -> u16 {
