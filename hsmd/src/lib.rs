@@ -1,7 +1,7 @@
 //! hsmd: a signing daemon that wraps YubiHSM2 and PKCS#11 devices behind a narrow gRPC API over mutual
 //! TLS, and cannot be made to sign twice.
 //!
-//! The life of a sign request is [`line`]: identity, request, permit, reserve, device, reply. What it
+//! The life of a sign request is [`mod@line`]: identity, request, permit, reserve, device, reply. What it
 //! rests on: [`transport`] says who asks, `hsm_policy` decides, [`guard`] reserves in the journal
 //! (`hsm_journal`), [`keyring`] reaches the devices (`hsm_device`).
 
