@@ -119,7 +119,9 @@ fn slow_device(disk: &Path) {
     let _sentry = ours.start_sentry(sockets.path(), &nodes);
     nodes.accept();
     let mut flush = limits::flush(state.path(), TURN / 4);
+    let before = Stages::read(ours.metrics_port());
     let times = nodes.drive_votes(SLOW_VOTES);
+    Stages::read(ours.metrics_port()).print_since(&before, "100ms_device", &times);
     flush.extend(limits::flush(state.path(), TURN / 4));
     times.print("hsmd_100ms_device");
     flush.print("hsmd_100ms_device_flush");
