@@ -1,6 +1,5 @@
 //! A gRPC client of hsmd that does what a sentry would not: any certificate, any request.
 
-use std::error::Error as _;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -12,6 +11,7 @@ use hsm_proto::v1::signer_client::SignerClient;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
@@ -71,16 +71,28 @@ pub fn reason(status: &Status) -> Option<String> {
     (info.domain == ERROR_DOMAIN).then_some(info.reason)
 }
 
-/// A status with all its causes, such as the TLS alert that ended the connection.
-#[must_use]
-pub fn causes(status: &Status) -> String {
-    let mut text = status.to_string();
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+/// Connects with this certificate, or none, and says how the server ends the connection: with TLS 1.3 it
+/// judges the certificate after the client has finished its part of the handshake, so its alert comes with
+/// the first read.
+///
+/// # Errors
+///
+/// The alert, as the error of that read.
+pub fn connect_and_read(
+    port: u16,
+    ca: &Path,
+    identity: Option<&Identity>,
+) -> std::io::Result<usize> {
+    let connector = TlsConnector::from(Arc::new(tls(ca, identity)));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+        let mut stream = connector.connect(name, stream).await?;
+        stream.read(&mut [0; 1]).await
+    })
 }
 
 fn tls(ca: &Path, identity: Option<&Identity>) -> rustls::ClientConfig {
