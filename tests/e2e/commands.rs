@@ -203,10 +203,25 @@ fn damage_in_the_middle_of_the_journal_stops_the_start() {
 
 #[test]
 fn a_second_process_on_the_same_state_is_refused() {
-    let (_scratch, mut daemon) = set_up();
+    let (scratch, mut daemon) = set_up();
     daemon.start();
-    let mut command = daemon.command(&["run"]);
-    command.args(allow_root());
+    // Everything is its own, save the state.
+    let text = std::fs::read_to_string(daemon.config()).unwrap();
+    let text = text
+        .replace(&format!("127.0.0.1:{}", daemon.port()), "127.0.0.1:0")
+        .replace(
+            &format!("127.0.0.1:{}", daemon.metrics_port()),
+            "127.0.0.1:0",
+        )
+        .replace("admin.sock", "other-admin.sock")
+        .replace("mock.state", "other-mock.state");
+    let config = scratch.path().join("second.toml");
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new(hsm_tests::binaries::binary("hsmd"));
+    command
+        .args(["run", "--mock", "--config"])
+        .arg(&config)
+        .args(allow_root());
     assert_refused(command, &["is locked by process", "stop that one first"]);
 }
 

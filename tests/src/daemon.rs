@@ -81,6 +81,12 @@ impl Daemon {
         self.port
     }
 
+    /// The port of the metrics, on localhost.
+    #[must_use]
+    pub fn metrics_port(&self) -> u16 {
+        self.metrics_port
+    }
+
     /// Starts it, and waits until it serves.
     pub fn start(&mut self) {
         let mut command = self.command(&["run"]);
