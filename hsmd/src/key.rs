@@ -101,7 +101,12 @@ pub fn key_state(key: &Key, state: &State) -> wire::KeyState {
     let chains = pinned
         .as_ref()
         .and_then(|public_key| state.key(public_key))
-        .map(|known| known.chains.iter().map(chain_state).collect());
+        .map(|known| {
+            let chains = known.chains.iter();
+            chains
+                .map(|(chain, mark)| chain_state(chain, mark))
+                .collect()
+        });
     wire::KeyState {
         key: key.name().to_owned(),
         devices: key.device_names(),
@@ -111,7 +116,7 @@ pub fn key_state(key: &Key, state: &State) -> wire::KeyState {
     }
 }
 
-fn chain_state((chain, known): (&ChainId, &ChainMark)) -> wire::ChainState {
+fn chain_state(chain: &ChainId, known: &ChainMark) -> wire::ChainState {
     let last = known.mark.last.as_ref();
     wire::ChainState {
         chain_id: chain.to_string(),

@@ -29,8 +29,8 @@ pub struct PinnedKey {
     pub names: Vec<String>,
     /// The devices that showed it.
     pub devices: Vec<String>,
-    /// One mark a chain.
-    pub chains: BTreeMap<ChainId, ChainMark>,
+    /// One mark a chain. Boxed, since a tree's node has room for eleven and most keys have one.
+    pub chains: BTreeMap<ChainId, Box<ChainMark>>,
 }
 
 /// The mark of a (public key, chain id), and where in the journal it stands.
@@ -93,7 +93,7 @@ impl State {
     /// The mark of a key on a chain.
     #[must_use]
     pub fn mark(&self, key: &PublicKey, chain: &ChainId) -> Option<&ChainMark> {
-        self.keys.get(key)?.chains.get(chain)
+        self.keys.get(key)?.chains.get(chain).map(Box::as_ref)
     }
 
     /// Takes in one event of the journal.
@@ -161,7 +161,8 @@ impl State {
     }
 
     fn at(&mut self, (key, chain): &Place) -> Option<&mut ChainMark> {
-        self.keys.get_mut(key)?.chains.get_mut(chain)
+        let chains = &mut self.keys.get_mut(key)?.chains;
+        chains.get_mut(chain).map(Box::as_mut)
     }
 
     fn known(
@@ -198,7 +199,8 @@ impl State {
             initial_height: pinned.initial_height,
             last: None,
         };
-        key.chains.insert(chain, ChainMark { mark, made: None });
+        key.chains
+            .insert(chain, Box::new(ChainMark { mark, made: None }));
         for device in pinned.devices {
             if !key.devices.contains(&device) {
                 key.devices.push(device);
@@ -304,7 +306,8 @@ impl hsm_journal::State for State {
             for mark in key.marks {
                 let chain = ChainId::new(&mark.chain_id).map_err(|error| error.to_string())?;
                 let twice = format!("key {public_key} has two marks for chain {chain}");
-                if pinned.chains.insert(chain, mark_from_wire(mark)?).is_some() {
+                let mark = Box::new(mark_from_wire(mark)?);
+                if pinned.chains.insert(chain, mark).is_some() {
                     return Err(twice);
                 }
             }
@@ -328,7 +331,11 @@ impl hsm_journal::State for State {
                 names: key.names.clone(),
                 public_key: Some(entry::public_key_to_wire(public_key)),
                 devices: key.devices.clone(),
-                marks: key.chains.iter().map(mark_to_wire).collect(),
+                marks: key
+                    .chains
+                    .iter()
+                    .map(|(chain, known)| mark_to_wire(chain, known))
+                    .collect(),
             })
             .collect();
         keys.sort_by(|a, b| a.names.cmp(&b.names));
@@ -341,7 +348,7 @@ impl hsm_journal::State for State {
     }
 }
 
-fn mark_to_wire((chain, known): (&ChainId, &ChainMark)) -> wire::Mark {
+fn mark_to_wire(chain: &ChainId, known: &ChainMark) -> wire::Mark {
     let mut mark = wire::Mark {
         chain_id: chain.to_string(),
         initial_height: known.mark.initial_height,
