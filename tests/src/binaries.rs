@@ -1,5 +1,6 @@
 //! Where the binaries of this workspace and the components from outside are found.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::cometbft::Line;
@@ -44,7 +45,11 @@ pub fn needs<T>(what: &str, found: Option<T>) -> Option<T> {
             std::env::var_os("CI").is_none(),
             "needs {what}: run tests/install.sh"
         );
-        eprintln!("skipped: needs {what} (tests/install.sh installs it)");
+        // Not by `eprintln!`, which the test runner keeps back where a test passes.
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: needs {what} (tests/install.sh installs it)"
+        );
     }
     found
 }
