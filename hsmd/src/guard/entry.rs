@@ -98,15 +98,25 @@ pub fn public_key_to_wire(key: &PublicKey) -> wire::PublicKey {
 }
 
 pub(super) fn public_key_from_wire(key: Option<wire::PublicKey>) -> Result<PublicKey, String> {
+    let named = named_public_key(key)?;
+    PublicKey::from_parts(named.algorithm(), named.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// For looking up among keys that were checked when they were pinned: whether the bytes are a point of the
+/// curve is not asked, since that costs as much as half a signature.
+pub(super) fn named_public_key(key: Option<wire::PublicKey>) -> Result<PublicKey, String> {
     let key = key.ok_or("an entry without its public key")?;
-    let algorithm = match key.algorithm() {
-        wire::KeyAlgorithm::Ed25519 => Algorithm::Ed25519,
-        wire::KeyAlgorithm::Secp256k1 => Algorithm::Secp256k1,
-        wire::KeyAlgorithm::Unspecified => {
-            return Err(format!("algorithm {} is unknown", key.algorithm));
-        }
-    };
-    PublicKey::from_parts(algorithm, &key.bytes).map_err(|error| error.to_string())
+    let length = key.bytes.len();
+    let wrong = |_| format!("a public key of {length} bytes");
+    match key.algorithm() {
+        wire::KeyAlgorithm::Ed25519 => key.bytes.try_into().map(PublicKey::Ed25519).map_err(wrong),
+        wire::KeyAlgorithm::Secp256k1 => key
+            .bytes
+            .try_into()
+            .map(PublicKey::Secp256k1)
+            .map_err(wrong),
+        wire::KeyAlgorithm::Unspecified => Err(format!("algorithm {} is unknown", key.algorithm)),
+    }
 }
 
 /// An algorithm to the wire.

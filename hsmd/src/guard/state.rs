@@ -170,7 +170,7 @@ impl State {
         key: Option<wire::PublicKey>,
         chain: &str,
     ) -> Result<(Place, &ChainMark), String> {
-        let key = entry::public_key_from_wire(key)?;
+        let key = entry::named_public_key(key)?;
         let chain = ChainId::new(chain).map_err(|error| error.to_string())?;
         let known = self.mark(&key, &chain);
         let known =
