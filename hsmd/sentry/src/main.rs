@@ -68,7 +68,10 @@ fn run(file: &std::path::Path, allow_root: bool) -> Result<(), Failure> {
     nix::sys::prctl::set_dumpable(false)?;
     let config = Config::load(file)?;
     log(config.log);
-    let runtime = tokio::runtime::Runtime::new()?;
+    // A vote is a few microseconds of work between sockets: a second thread would only have to be woken.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

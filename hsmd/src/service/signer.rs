@@ -1,6 +1,8 @@
 //! The gRPC service `hsm.v1.Signer`: from the wire to the line and back.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hsm_proto::v1::signer_server::Signer;
@@ -27,18 +29,12 @@ impl SignerService {
         Self { line }
     }
 
-    /// On a task of its own, so that a caller who goes away does not keep the outcome, a refusal
-    /// included, from being journaled.
     async fn sign<T>(&self, request: Request<T>, wrap: fn(T) -> Wire) -> Result<Signed, Status> {
         let peer = peer(&request)?.clone();
         let patience = patience(&request);
         let sent = wrap(request.into_inner());
         let line = self.line.clone();
-        let signed = tokio::spawn(async move { line.sign(&peer, sent, patience).await });
-        let signed = signed.await.map_err(|error| {
-            tracing::error!(%error, "a sign request ended by a fault of hsmd");
-            Status::internal("a fault of hsmd; its log has the details")
-        })?;
+        let signed = Finished::new(async move { line.sign(&peer, sent, patience).await }).await;
         signed.map_err(|refusal| refusal.status())
     }
 }
@@ -85,6 +81,41 @@ impl Signer for SignerService {
             signature: signed.signature,
             timestamp: Some(timestamp_to_wire(signed.timestamp)),
         }))
+    }
+}
+
+/// A future that runs to its end also when the one who awaits it goes away, so that no caller can keep
+/// the outcome of a request, a refusal included, from being journaled: the rest becomes a task.
+struct Finished<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
+
+impl<F: Future<Output: Send> + Send + 'static> Finished<F> {
+    fn new(future: F) -> Self {
+        Self(Some(Box::pin(future)))
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Future for Finished<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(future) = self.0.as_mut() else {
+            return Poll::Pending;
+        };
+        let outcome = future.as_mut().poll(context);
+        if outcome.is_ready() {
+            self.0 = None;
+        }
+        outcome
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Drop for Finished<F> {
+    fn drop(&mut self) {
+        if let Some(rest) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(rest);
+        }
     }
 }
 

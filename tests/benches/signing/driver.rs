@@ -75,13 +75,11 @@ impl Nodes {
         Times::new(seconds, begun.elapsed())
     }
 
-    /// Asks on the first chain for this many votes.
-    pub(crate) fn drive_votes(&mut self, votes: usize) -> Times {
+    /// Asks on the first chain for the votes of one height.
+    pub(crate) fn drive_height(&mut self) -> Times {
         let begun = Instant::now();
         let mut times = Vec::new();
-        while times.len() < votes {
-            self.connected[0].height(&mut times);
-        }
+        self.connected[0].height(&mut times);
         Times::new(times, begun.elapsed())
     }
 }
@@ -121,7 +119,6 @@ impl Connected {
 }
 
 /// How long each of some operations took.
-#[derive(Default)]
 pub(crate) struct Times {
     /// Seconds, ascending.
     seconds: Vec<f64>,
@@ -133,6 +130,14 @@ impl Times {
     pub(crate) fn new(mut seconds: Vec<f64>, elapsed: Duration) -> Self {
         seconds.sort_by(f64::total_cmp);
         Self { seconds, elapsed }
+    }
+
+    /// None yet.
+    pub(crate) const fn empty() -> Self {
+        Self {
+            seconds: Vec::new(),
+            elapsed: Duration::ZERO,
+        }
     }
 
     /// Adds another turn.

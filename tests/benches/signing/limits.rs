@@ -1,8 +1,8 @@
 //! What disk and processor could do at best.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -14,27 +14,53 @@ const ENTRY: usize = 512;
 /// The size of the preallocated file, in bytes.
 const FILE: usize = 16 << 20;
 
-/// Writes small records into a preallocated file, each flushed by fdatasync before the next.
-pub(crate) fn flush(directory: &Path, time: Duration) -> Times {
-    let path = directory.join("flush");
-    let file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .open(&path)
-        .expect("a file");
-    file.write_all_at(&vec![0; FILE], 0)
-        .expect("the file preallocated");
-    file.sync_all().expect("the file flushed");
-    let mut offset = 0;
-    let times = repeat(time, || {
-        file.write_all_at(&[7; ENTRY], offset % FILE as u64)
+/// A preallocated file to which small records are written, each flushed by fdatasync.
+pub(crate) struct Flusher {
+    file: File,
+    path: PathBuf,
+    offset: u64,
+}
+
+impl Flusher {
+    pub(crate) fn new(directory: &Path, name: &str) -> Self {
+        let path = directory.join(name);
+        let file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(&path)
+            .expect("a file");
+        file.write_all_at(&vec![0; FILE], 0)
+            .expect("the file preallocated");
+        file.sync_all().expect("the file flushed");
+        Self {
+            file,
+            path,
+            offset: 0,
+        }
+    }
+
+    /// One record, written and flushed.
+    pub(crate) fn flush(&mut self) {
+        let place = self.offset % FILE as u64;
+        self.file
+            .write_all_at(&[7; ENTRY], place)
             .expect("a record written");
-        file.sync_data().expect("a record flushed");
-        offset += ENTRY as u64;
-    });
-    std::fs::remove_file(&path).expect("the file removed");
-    times
+        self.file.sync_data().expect("a record flushed");
+        self.offset += ENTRY as u64;
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Flushes one record after the other.
+pub(crate) fn flush(directory: &Path, time: Duration) -> Times {
+    let mut flusher = Flusher::new(directory, "flush");
+    repeat(time, || flusher.flush())
 }
 
 /// One Ed25519 signature and its verification, on one core: what each vote costs hsmd at the least.
@@ -61,6 +87,14 @@ pub(crate) fn processor_time(id: u32) -> f64 {
         .collect();
     let ticks = |index: usize| fields[index].parse::<f64>().expect("a number");
     (ticks(11) + ticks(12)) / 100.0
+}
+
+/// How long one operation takes.
+pub(crate) fn time(operation: impl FnOnce()) -> Times {
+    let started = Instant::now();
+    operation();
+    let elapsed = started.elapsed();
+    Times::new(vec![elapsed.as_secs_f64()], elapsed)
 }
 
 fn repeat(time: Duration, mut operation: impl FnMut()) -> Times {

@@ -1,11 +1,13 @@
 //! `make bench`: votes through the real hsm-sentry and hsmd beside tmkms, in turns in one run, with the raw
 //! limits of the machine. Each figure is a line `name value unit`, each comparison a line `ratio name value`.
+//! Names after `--` choose parts: `compare`, `slow_device`, `capacity`.
 //!
 //! | module | role |
 //! |---|---|
 //! | `driver` | plays nodes that ask for votes as fast as they get them, and takes the times |
 //! | `server` | hsmd with a software key, which exists only here: this program, started again as `serve` |
 //! | `tmkms` | tmkms with softsign, to compare with |
+//! | `bare` | what the way through two processes and one flush costs with nothing on it |
 //! | `limits` | what disk and processor could do at best |
 //! | `capacity` | start time and memory with 10,000 keys |
 #![allow(
@@ -16,6 +18,7 @@
     reason = "a bench fails by panicking"
 )]
 
+mod bare;
 mod capacity;
 mod driver;
 mod limits;
@@ -25,9 +28,11 @@ mod tmkms;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bare::Bare;
 use driver::{Nodes, Times};
 use hsm_tests::http;
 use hsm_tests::process::Scratch;
+use limits::Flusher;
 use server::Server;
 
 /// Chains at once, in the larger of the two loads.
@@ -36,9 +41,9 @@ const CHAINS: usize = 64;
 const TURNS: usize = 3;
 /// How long each turn is.
 const TURN: Duration = Duration::from_secs(4);
-/// The latency of the slow device, and for how many votes it is asked.
+/// The latency of the slow device, and for how many heights, of two votes each, it is asked.
 const SLOW_DEVICE: Duration = Duration::from_millis(100);
-const SLOW_VOTES: usize = 200;
+const SLOW_HEIGHTS: usize = 100;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -52,9 +57,21 @@ fn main() {
     // State is where a checkout is, on a disk: temporary directories may be in memory.
     let disk = Path::new(env!("CARGO_TARGET_TMPDIR"));
     std::fs::create_dir_all(disk).expect("the directory for state");
-    compare(disk);
-    slow_device(disk);
-    capacity::measure(disk);
+    let named: Vec<&String> = arguments
+        .iter()
+        .skip(1)
+        .filter(|name| !name.starts_with('-'))
+        .collect();
+    let parts: [(&str, fn(&Path)); 3] = [
+        ("compare", compare),
+        ("slow_device", slow_device),
+        ("capacity", capacity::measure),
+    ];
+    for (name, measure) in parts {
+        if named.is_empty() || named.iter().any(|wanted| *wanted == name) {
+            measure(disk);
+        }
+    }
 }
 
 /// hsmd against tmkms, with 1 chain and with many.
@@ -73,10 +90,10 @@ fn compare(disk: &Path) {
         ("sentry", sentry.process().id()),
         ("node", std::process::id()),
     ];
-    let mut flush = Times::default();
-    let mut crypto = Times::default();
+    let mut flush = Times::empty();
+    let mut crypto = Times::empty();
     for (chains, load) in [(1, "1_chain"), (CHAINS, "64_chains")] {
-        let mut times = [Times::default(), Times::default()];
+        let mut times = [Times::empty(), Times::empty()];
         let mut processor = [0.0; 3];
         let before = Stages::read(ours.metrics_port());
         for _ in 0..TURNS {
@@ -111,24 +128,36 @@ fn compare(disk: &Path) {
     crypto.print("limit_sign_and_verify");
 }
 
-/// What a signature costs beyond a slow device and one flush.
+/// What a signature costs beyond a slow device and one flush, and what the way there and back costs with
+/// nothing on it. All take turns at the pace of the device: disk, processor and network are slower after a rest.
 fn slow_device(disk: &Path) {
     let (sockets, state) = (Scratch::new(), Scratch::new_in(disk));
     let ours = Server::start(sockets.path(), state.path(), 1, SLOW_DEVICE);
     let mut nodes = Nodes::listen(sockets.path(), "slow", 1);
     let _sentry = ours.start_sentry(sockets.path(), &nodes);
     nodes.accept();
-    let mut flush = limits::flush(state.path(), TURN / 4);
+    let mut way = Bare::start(state.path(), SLOW_DEVICE);
+    let mut flusher = Flusher::new(state.path(), "flush");
+    let [mut votes, mut bare, mut flush] = [const { Times::empty() }; 3];
     let before = Stages::read(ours.metrics_port());
-    let times = nodes.drive_votes(SLOW_VOTES);
-    Stages::read(ours.metrics_port()).print_since(&before, "100ms_device", &times);
-    flush.extend(limits::flush(state.path(), TURN / 4));
-    times.print("hsmd_100ms_device");
-    flush.print("hsmd_100ms_device_flush");
+    for _ in 0..SLOW_HEIGHTS {
+        votes.extend(nodes.drive_height());
+        for _ in 0..2 {
+            bare.extend(way.drive());
+            server::pause(SLOW_DEVICE);
+            flush.extend(limits::time(|| flusher.flush()));
+        }
+    }
+    Stages::read(ours.metrics_port()).print_since(&before, "100ms_device", &votes);
+    votes.print("hsmd_100ms_device");
+    bare.print("limit_100ms_device_bare_way");
+    flush.print("limit_flush_each_100ms");
     let device = SLOW_DEVICE.as_secs_f64() * 1e3;
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-        let beyond = times.quantile(quantile) - device - flush.quantile(quantile);
-        println!("hsmd_beyond_100ms_device_and_flush_{name} {beyond:.3} ms");
+        let beyond = |times: &Times| times.quantile(quantile) - device - flush.quantile(quantile);
+        let (ours, bare) = (beyond(&votes), beyond(&bare));
+        println!("hsmd_beyond_100ms_device_and_flush_{name} {ours:.3} ms");
+        println!("limit_beyond_100ms_device_and_flush_{name} {bare:.3} ms");
     }
 }
 

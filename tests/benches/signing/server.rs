@@ -206,6 +206,15 @@ fn start_device(latency: Duration) -> hsmd::keyring::Device {
     devices::start_one(DEVICE, opener, WorkerOptions::default()).expect("a device")
 }
 
+/// Waits to the microsecond, so that what is measured beyond it is not the timer's.
+pub(crate) fn pause(time: Duration) {
+    let begun = Instant::now();
+    std::thread::sleep(time.saturating_sub(Duration::from_millis(2)));
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
 /// Signs in software, with keys made from their labels, and takes as long as it is told to.
 struct Software {
     latency: Duration,
@@ -240,11 +249,7 @@ impl Device for Software {
     fn sign(&mut self, locator: &KeyLocator, message: &[u8]) -> Result<Signature, Error> {
         let begun = Instant::now();
         let signature = self.key(locator).sign(message).to_bytes();
-        // To the microsecond, so that what is measured beyond it is not the timer's.
-        std::thread::sleep(self.latency.saturating_sub(Duration::from_millis(2)));
-        while begun.elapsed() < self.latency {
-            std::hint::spin_loop();
-        }
+        pause(self.latency.saturating_sub(begun.elapsed()));
         Ok(Signature(signature))
     }
 
