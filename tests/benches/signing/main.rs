@@ -45,6 +45,9 @@ const TURN: Duration = Duration::from_secs(4);
 const SLOW_DEVICE: Duration = Duration::from_millis(100);
 const SLOW_HEIGHTS: usize = 100;
 
+/// Measures something, with its state on this disk.
+type Part = fn(&Path);
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, command, config, latency] = arguments.as_slice()
@@ -62,7 +65,7 @@ fn main() {
         .skip(1)
         .filter(|name| !name.starts_with('-'))
         .collect();
-    let parts: [(&str, fn(&Path)); 3] = [
+    let parts: [(&str, Part); 3] = [
         ("compare", compare),
         ("slow_device", slow_device),
         ("capacity", capacity::measure),
