@@ -21,6 +21,7 @@ use tonic::transport::Server;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
+use crate::advisories;
 use crate::config::Config;
 use crate::devices;
 use crate::guard::{self, Guard};
@@ -53,6 +54,9 @@ pub enum Error {
     /// The first or the last entry could not be written.
     #[error(transparent)]
     Guard(#[from] guard::Error),
+    /// The advisories that were built in.
+    #[error(transparent)]
+    Advisories(#[from] advisories::Error),
     /// Certificates or the listener.
     #[error(transparent)]
     Transport(#[from] transport::Error),
@@ -99,7 +103,7 @@ impl Daemon {
     pub async fn open(config: &Config, devices: Vec<Device>) -> Result<Self, Error> {
         let (policy, policy_digest) = read_policy(config)?;
         let certificates = Certificates::load(&config.listen)?;
-        let keyring = devices::keyring(config, devices);
+        let keyring = devices::keyring(config, devices)?;
         let metrics = Metrics::new(config.has_mock(), certificates.expires());
         let listener =
             Listener::bind(config.listen.address, certificates.clone(), &metrics).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hsm_device::{KeyLocator, Opener, Worker, WorkerOptions};
 
+use crate::advisories::{self, Advisories};
 use crate::config::Config;
 use crate::keyring::{Device, Keyring};
 
@@ -49,9 +50,13 @@ pub fn start_one(name: &str, opener: Opener, options: WorkerOptions) -> Result<D
 }
 
 /// The configuration's keys over running devices. No device is asked before a key is first used.
-#[must_use]
-pub fn keyring(config: &Config, devices: Vec<Device>) -> Keyring {
-    let mut keyring = Keyring::new(devices);
+///
+/// # Errors
+///
+/// Where the advisories that were built in cannot be read.
+pub fn keyring(config: &Config, devices: Vec<Device>) -> Result<Keyring, advisories::Error> {
+    let advisories = Advisories::built_in(config.advisories.clone())?;
+    let mut keyring = Keyring::new(devices, advisories);
     for key in &config.keys {
         let locator = KeyLocator {
             label: key.label.clone(),
@@ -60,5 +65,5 @@ pub fn keyring(config: &Config, devices: Vec<Device>) -> Keyring {
         };
         keyring.add(&key.name, locator, &key.devices);
     }
-    keyring
+    Ok(keyring)
 }

@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hsm_device::{KeyLocator, PublicKey, Signature, State, Worker};
 use tokio::time::Instant;
 
+use crate::advisories::Advisories;
+
 /// All keys of the configuration, by name.
 #[derive(Default)]
 pub struct Keyring {
     keys: HashMap<String, Key>,
     devices: Vec<Device>,
+    advisories: Arc<Advisories>,
 }
 
 /// A running device and its name in the configuration.
@@ -30,6 +33,7 @@ pub struct Key {
     name: String,
     locator: Arc<KeyLocator>,
     devices: Vec<Device>,
+    advisories: Arc<Advisories>,
     /// Whether a device has shown the pinned public key since the start.
     confirmed: AtomicBool,
 }
@@ -66,6 +70,23 @@ pub enum Error {
         /// What the device shows.
         shown: PublicKey,
     },
+    /// An advisory covers every device that could sign, and the configuration refuses that.
+    #[error(
+        "device {device} is under advisory {advisory} ({url}) for key {key}, and advisories.action is \
+         \"refuse\": {remedy}; or name the advisory in advisories.accept"
+    )]
+    Advisory {
+        /// The key's name.
+        key: String,
+        /// The device's name.
+        device: String,
+        /// The advisory's id.
+        advisory: String,
+        /// The vendor's page.
+        url: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A signature does not verify, though the device shows the right public key. It goes nowhere: a
     /// faulty Ed25519 signature can give the private key away.
     #[error(
@@ -83,10 +104,11 @@ pub enum Error {
 impl Keyring {
     /// A keyring over running device workers.
     #[must_use]
-    pub fn new(devices: Vec<Device>) -> Self {
+    pub fn new(devices: Vec<Device>, advisories: Advisories) -> Self {
         Self {
             keys: HashMap::new(),
             devices,
+            advisories: Arc::new(advisories),
         }
     }
 
@@ -101,6 +123,7 @@ impl Keyring {
             name: name.to_owned(),
             locator: Arc::new(locator),
             devices: holders,
+            advisories: self.advisories.clone(),
             confirmed: AtomicBool::new(false),
         };
         self.keys.insert(name.to_owned(), key);
@@ -115,6 +138,12 @@ impl Keyring {
     /// All keys, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.values()
+    }
+
+    /// What is known against devices.
+    #[must_use]
+    pub fn advisories(&self) -> &Advisories {
+        &self.advisories
     }
 
     /// All devices.
@@ -142,6 +171,12 @@ impl Key {
     pub fn device_names(&self) -> Vec<String> {
         let names = self.devices.iter().map(|device| device.name.to_string());
         names.collect()
+    }
+
+    /// The devices that hold it.
+    #[must_use]
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
     }
 
     /// The longest message, in bytes, that every device holding the key can sign; `None` without a limit.
@@ -172,11 +207,11 @@ impl Key {
         first.ok_or_else(|| self.nowhere())
     }
 
-    /// Makes sure, once after each start, that a device shows the pinned public key.
+    /// Makes sure, once after each start, that a device shows the pinned public key and may be used.
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] where it shows another one, [`Error::Device`] where none answers.
+    /// [`Error::Mismatch`] where it shows another one, [`Error::Advisory`] where none may be used, [`Error::Device`] where none answers.
     pub async fn confirm(&self, pinned: &PublicKey, deadline: Instant) -> Result<(), Error> {
         if self.confirmed.load(Ordering::Acquire) {
             return Ok(());
@@ -184,10 +219,13 @@ impl Key {
         let mut failure = None;
         for device in &self.devices {
             match self.shown_by(device, deadline).await {
-                Ok(shown) if shown == *pinned => {
-                    self.confirmed.store(true, Ordering::Release);
-                    return Ok(());
-                }
+                Ok(shown) if shown == *pinned => match self.permitted(device) {
+                    Ok(()) => {
+                        self.confirmed.store(true, Ordering::Release);
+                        return Ok(());
+                    }
+                    Err(error) => failure = failure.or(Some(error)),
+                },
                 Ok(shown) => return Err(self.mismatch(device, *pinned, shown)),
                 Err(error) => failure = failure.or(Some(error)),
             }
@@ -210,6 +248,10 @@ impl Key {
     ) -> Result<Signature, Error> {
         let mut failure = None;
         for device in self.by_readiness() {
+            if let Err(error) = self.permitted(device) {
+                failure = failure.or(Some(error));
+                continue;
+            }
             let signed = device
                 .worker
                 .sign(self.locator.clone(), message, deadline)
@@ -234,6 +276,35 @@ impl Key {
             }
         }
         Err(failure.unwrap_or_else(|| self.nowhere()))
+    }
+
+    /// Whether no advisory that the configuration refuses covers this key in the device. What was never reached
+    /// cannot be judged.
+    fn permitted(&self, device: &Device) -> Result<(), Error> {
+        if !self.advisories.refuse() {
+            return Ok(());
+        }
+        let name = device.name.to_string();
+        let Some(info) = device.worker.status().info else {
+            let error = hsm_device::Error::Unreachable {
+                device: name.clone(),
+                cause: "it was not reached since the start".to_owned(),
+            };
+            return Err(Error::Device {
+                device: name,
+                error,
+            });
+        };
+        match self.advisories.refusing(&info, self.locator.algorithm) {
+            None => Ok(()),
+            Some(advisory) => Err(Error::Advisory {
+                key: self.name.clone(),
+                device: name,
+                advisory: advisory.id.clone(),
+                url: advisory.url.clone(),
+                remedy: advisory.remedy.clone(),
+            }),
+        }
     }
 
     /// Ready devices first, otherwise as configured.
@@ -287,6 +358,72 @@ impl Key {
             device: device.name.to_string(),
             pinned,
             shown,
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "mock")]
+mod tests {
+    use std::time::Duration;
+
+    use hsm_device::mock::{Mock, Settings};
+    use hsm_device::{Algorithm, WorkerOptions};
+
+    use super::*;
+    use crate::advisories::{Action, Rule};
+    use crate::devices;
+
+    /// An emulator with this firmware, and a key of each algorithm in it.
+    fn keyring(firmware: (u8, u8, u8), action: Action, accept: &[&str]) -> (Mock, Keyring) {
+        let settings = Settings {
+            firmware,
+            ..Settings::default()
+        };
+        let mock = Mock::start(settings).unwrap();
+        let device = devices::start_one("mock", mock.opener(), WorkerOptions::default()).unwrap();
+        let accept = accept.iter().map(|id| (*id).to_owned()).collect();
+        let advisories = Advisories::built_in(Rule { action, accept }).unwrap();
+        let mut keyring = Keyring::new(vec![device], advisories);
+        for algorithm in [Algorithm::Ed25519, Algorithm::Secp256k1] {
+            mock.ensure_key(algorithm.name(), algorithm).unwrap();
+            let locator = KeyLocator {
+                label: Some(algorithm.name().to_owned()),
+                id: None,
+                algorithm,
+            };
+            keyring.add(algorithm.name(), locator, &["mock".to_owned()]);
+        }
+        (mock, keyring)
+    }
+
+    async fn confirm_and_sign(keyring: &Keyring, key: &str) -> Result<Signature, Error> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let key = keyring.get(key).unwrap();
+        let pinned = key.read_public_key(deadline).await?;
+        key.confirm(&pinned, deadline).await?;
+        key.sign(&pinned, b"message", deadline, |_, _| {}).await
+    }
+
+    #[tokio::test]
+    async fn an_ecdsa_key_in_firmware_under_eucleak_does_not_sign_where_the_configuration_refuses()
+    {
+        for (firmware, action, accept, refused) in [
+            ((2, 3, 2), Action::Refuse, &[][..], true),
+            ((2, 3, 2), Action::Refuse, &["YSA-2024-03"][..], false),
+            ((2, 3, 2), Action::Warn, &[][..], false),
+            ((2, 4, 0), Action::Refuse, &[][..], false),
+        ] {
+            let (_mock, keyring) = keyring(firmware, action, accept);
+            let signed = confirm_and_sign(&keyring, "secp256k1").await;
+            match (refused, signed) {
+                (true, Err(Error::Advisory { advisory, .. })) => {
+                    assert_eq!(advisory, "YSA-2024-03");
+                }
+                (false, Ok(_)) => {}
+                (_, other) => panic!("{firmware:?} {action:?} {accept:?}: {other:?}"),
+            }
+            confirm_and_sign(&keyring, "ed25519").await.unwrap();
         }
     }
 }

@@ -5,6 +5,7 @@
 //! rests on: [`transport`] says who asks, `hsm_policy` decides, [`guard`] reserves in the journal
 //! (`hsm_journal`), [`keyring`] reaches the devices (`hsm_device`).
 
+pub mod advisories;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -157,7 +157,7 @@ pub(super) async fn init_without_daemon(
     request: &wire::InitKeyRequest,
 ) -> Result<wire::KeyState, Error> {
     let (guard, _) = daemon::open_guard(config, None)?;
-    let keyring = devices::keyring(config, devices::start(config)?);
+    let keyring = devices::keyring(config, devices::start(config)?)?;
     let made = key::init(&keyring, &guard, request).await;
     let state = guard.inspect(|state| {
         let key = keyring.get(&request.key);

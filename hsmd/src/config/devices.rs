@@ -20,7 +20,7 @@ const BACKEND_FIELDS: [(&str, &[&str]); 3] = [
             "password_file",
         ],
     ),
-    ("mock", &["state_file", "latency"]),
+    ("mock", &["state_file", "latency", "serial", "firmware"]),
 ];
 
 pub(super) fn check(
@@ -91,6 +91,8 @@ fn refuse_fields_of_others(checker: &mut Checker, key: &str, raw: &raw::Device, 
         ("password_file", raw.password_file.clone()),
         ("state_file", raw.state_file.clone()),
         ("latency", raw.latency.clone()),
+        ("serial", raw.serial.map(|serial| serial.to_string())),
+        ("firmware", raw.firmware.clone()),
     ];
     for (field, value) in present {
         let owner = BACKEND_FIELDS
@@ -249,11 +251,31 @@ fn mock_device(
     let latencies = [("none", Latency::None), ("vendor", Latency::Vendor)];
     let latency = raw.latency.as_deref().unwrap_or("none");
     let latency = checker.choice(&format!("{key}.latency"), latency, &latencies)?;
+    let firmware = match raw.firmware {
+        Some(text) => Some(mock_firmware(checker, key, text)?),
+        None => None,
+    };
+    let fresh = Settings::default();
     Some(Backend::Mock(Settings {
         state_file,
         latency,
-        ..Settings::default()
+        serial: raw.serial.unwrap_or(fresh.serial),
+        firmware: firmware.unwrap_or(fresh.firmware),
+        ..fresh
     }))
+}
+
+#[cfg(feature = "mock")]
+fn mock_firmware(checker: &mut Checker, key: &str, text: String) -> Option<(u8, u8, u8)> {
+    let parts: Option<Vec<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
+    if let Some([major, minor, patch]) = parts.as_deref() {
+        return Some((*major, *minor, *patch));
+    }
+    let remedy = "write the version to be shown, such as \"2.4.1\"";
+    checker
+        .problems
+        .value(&format!("{key}.firmware"), text, "is not a version", remedy);
+    None
 }
 
 #[cfg(not(feature = "mock"))]
