@@ -254,6 +254,7 @@ mod tests {
             model: model.to_owned(),
             serial: "1".to_owned(),
             firmware: firmware.to_owned(),
+            certificate: None,
         }
     }
 
