@@ -22,6 +22,7 @@ mod reader;
 mod scan;
 mod segment;
 mod snapshot;
+mod spare;
 mod tree;
 mod writer;
 
