@@ -67,3 +67,70 @@ pub fn keyring(config: &Config, devices: Vec<Device>) -> Result<Keyring, advisor
     }
     Ok(keyring)
 }
+
+#[cfg(test)]
+#[cfg(feature = "mock")]
+mod tests {
+    use std::time::Duration;
+
+    use hsm_device::mock::{Mock, Settings};
+    use hsm_device::{Algorithm, Signature};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::advisories::{Action, Rule};
+    use crate::keyring::Error;
+
+    /// An emulator with this firmware, and a key of each algorithm in it.
+    fn keyring(firmware: (u8, u8, u8), action: Action, accept: &[&str]) -> (Mock, Keyring) {
+        let settings = Settings {
+            firmware,
+            ..Settings::default()
+        };
+        let mock = Mock::start(settings).unwrap();
+        let device = start_one("mock", mock.opener(), WorkerOptions::default()).unwrap();
+        let accept = accept.iter().map(|id| (*id).to_owned()).collect();
+        let advisories = Advisories::built_in(Rule { action, accept }).unwrap();
+        let mut keyring = Keyring::new(vec![device], advisories);
+        for algorithm in [Algorithm::Ed25519, Algorithm::Secp256k1] {
+            mock.ensure_key(algorithm.name(), algorithm).unwrap();
+            let locator = KeyLocator {
+                label: Some(algorithm.name().to_owned()),
+                id: None,
+                algorithm,
+            };
+            keyring.add(algorithm.name(), locator, &["mock".to_owned()]);
+        }
+        (mock, keyring)
+    }
+
+    async fn confirm_and_sign(keyring: &Keyring, key: &str) -> Result<Signature, Error> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let key = keyring.get(key).unwrap();
+        let pinned = key.read_public_key(deadline).await?;
+        key.confirm(&pinned, deadline).await?;
+        key.sign(&pinned, b"message", deadline, |_, _| {}).await
+    }
+
+    #[tokio::test]
+    async fn an_ecdsa_key_in_firmware_under_eucleak_does_not_sign_where_the_configuration_refuses()
+    {
+        for (firmware, action, accept, refused) in [
+            ((2, 3, 2), Action::Refuse, &[][..], true),
+            ((2, 3, 2), Action::Refuse, &["YSA-2024-03"][..], false),
+            ((2, 3, 2), Action::Warn, &[][..], false),
+            ((2, 4, 0), Action::Refuse, &[][..], false),
+        ] {
+            let (_mock, keyring) = keyring(firmware, action, accept);
+            let signed = confirm_and_sign(&keyring, "secp256k1").await;
+            match (refused, signed) {
+                (true, Err(Error::Advisory { advisory, .. })) => {
+                    assert_eq!(advisory, "YSA-2024-03");
+                }
+                (false, Ok(_)) => {}
+                (_, other) => panic!("{firmware:?} {action:?} {accept:?}: {other:?}"),
+            }
+            confirm_and_sign(&keyring, "ed25519").await.unwrap();
+        }
+    }
+}

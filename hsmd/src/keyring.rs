@@ -1,10 +1,10 @@
 //! The keys of the configuration and the devices that hold them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use hsm_device::{KeyLocator, PublicKey, Signature, State, Worker};
+use hsm_device::{KeyLocator, PublicKey, Signature, State, VerifyingKey, Worker};
 use tokio::time::Instant;
 
 use crate::advisories::Advisories;
@@ -36,6 +36,9 @@ pub struct Key {
     advisories: Arc<Advisories>,
     /// Whether a device has shown the pinned public key since the start.
     confirmed: AtomicBool,
+    /// The pinned public key, once it has verified; none where it is no point of its curve. Boxed, since
+    /// most of many keys may never be asked to sign.
+    verifying: OnceLock<Option<Box<VerifyingKey>>>,
 }
 
 /// Why no device made a signature that may leave.
@@ -125,6 +128,7 @@ impl Keyring {
             devices: holders,
             advisories: self.advisories.clone(),
             confirmed: AtomicBool::new(false),
+            verifying: OnceLock::new(),
         };
         self.keys.insert(name.to_owned(), key);
     }
@@ -257,7 +261,7 @@ impl Key {
                 .sign(self.locator.clone(), message, deadline)
                 .await;
             match signed {
-                Ok(signature) if pinned.verify(message, &signature).is_ok() => {
+                Ok(signature) if self.verifies(pinned, message, &signature) => {
                     return Ok(signature);
                 }
                 Ok(_) => {
@@ -305,6 +309,14 @@ impl Key {
                 remedy: advisory.remedy.clone(),
             }),
         }
+    }
+
+    /// A name is pinned to one public key for good, so its point is computed once; no other key passes.
+    fn verifies(&self, pinned: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        let parse = || pinned.verifying_key().ok().map(Box::new);
+        let key = self.verifying.get_or_init(parse).as_ref();
+        key.filter(|key| key.public_key() == *pinned)
+            .is_some_and(|key| key.verify(message, signature).is_ok())
     }
 
     /// Ready devices first, otherwise as configured.
@@ -363,67 +375,36 @@ impl Key {
 }
 
 #[cfg(test)]
-#[cfg(feature = "mock")]
 mod tests {
-    use std::time::Duration;
-
-    use hsm_device::mock::{Mock, Settings};
-    use hsm_device::{Algorithm, WorkerOptions};
+    use hsm_device::Algorithm;
 
     use super::*;
-    use crate::advisories::{Action, Rule};
-    use crate::devices;
 
-    /// An emulator with this firmware, and a key of each algorithm in it.
-    fn keyring(firmware: (u8, u8, u8), action: Action, accept: &[&str]) -> (Mock, Keyring) {
-        let settings = Settings {
-            firmware,
-            ..Settings::default()
+    #[test]
+    fn a_signature_verifies_against_the_pinned_key_only() {
+        // RFC 8032 section 7.1, tests 1 and 2.
+        let key = |hex: &str| {
+            let bytes = hex::decode(hex).unwrap();
+            PublicKey::from_parts(Algorithm::Ed25519, &bytes).unwrap()
         };
-        let mock = Mock::start(settings).unwrap();
-        let device = devices::start_one("mock", mock.opener(), WorkerOptions::default()).unwrap();
-        let accept = accept.iter().map(|id| (*id).to_owned()).collect();
-        let advisories = Advisories::built_in(Rule { action, accept }).unwrap();
-        let mut keyring = Keyring::new(vec![device], advisories);
-        for algorithm in [Algorithm::Ed25519, Algorithm::Secp256k1] {
-            mock.ensure_key(algorithm.name(), algorithm).unwrap();
-            let locator = KeyLocator {
-                label: Some(algorithm.name().to_owned()),
-                id: None,
-                algorithm,
-            };
-            keyring.add(algorithm.name(), locator, &["mock".to_owned()]);
-        }
-        (mock, keyring)
-    }
-
-    async fn confirm_and_sign(keyring: &Keyring, key: &str) -> Result<Signature, Error> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let key = keyring.get(key).unwrap();
-        let pinned = key.read_public_key(deadline).await?;
-        key.confirm(&pinned, deadline).await?;
-        key.sign(&pinned, b"message", deadline, |_, _| {}).await
-    }
-
-    #[tokio::test]
-    async fn an_ecdsa_key_in_firmware_under_eucleak_does_not_sign_where_the_configuration_refuses()
-    {
-        for (firmware, action, accept, refused) in [
-            ((2, 3, 2), Action::Refuse, &[][..], true),
-            ((2, 3, 2), Action::Refuse, &["YSA-2024-03"][..], false),
-            ((2, 3, 2), Action::Warn, &[][..], false),
-            ((2, 4, 0), Action::Refuse, &[][..], false),
-        ] {
-            let (_mock, keyring) = keyring(firmware, action, accept);
-            let signed = confirm_and_sign(&keyring, "secp256k1").await;
-            match (refused, signed) {
-                (true, Err(Error::Advisory { advisory, .. })) => {
-                    assert_eq!(advisory, "YSA-2024-03");
-                }
-                (false, Ok(_)) => {}
-                (_, other) => panic!("{firmware:?} {action:?} {accept:?}: {other:?}"),
-            }
-            confirm_and_sign(&keyring, "ed25519").await.unwrap();
+        let pinned = key("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        let other = key("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+        let signature = hex::decode(
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+        );
+        let signature = Signature(signature.unwrap().try_into().unwrap());
+        let locator = KeyLocator {
+            label: None,
+            id: None,
+            algorithm: Algorithm::Ed25519,
+        };
+        let mut keyring = Keyring::default();
+        keyring.add("key", locator, &[]);
+        let key = keyring.get("key").unwrap();
+        for _ in 0..2 {
+            assert!(key.verifies(&pinned, b"", &signature));
+            assert!(!key.verifies(&pinned, b"another", &signature));
+            assert!(!key.verifies(&other, b"", &signature));
         }
     }
 }

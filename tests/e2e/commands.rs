@@ -160,7 +160,7 @@ fn missing_state_stops_the_start_and_names_the_remedy() {
         command,
         &[
             "there is no journal in",
-            "create it first",
+            "`hsmd state init`",
             "restore the directory",
         ],
     );

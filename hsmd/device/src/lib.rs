@@ -20,7 +20,7 @@ use std::fmt;
 pub use audit::{AuditEntry, AuditLog, AuditOptions};
 pub use error::Error;
 pub use identity::Identity;
-pub use key::{Algorithm, KeyLocator, PublicKey, Signature};
+pub use key::{Algorithm, KeyLocator, PublicKey, Signature, VerifyingKey};
 pub use worker::{Asked, AuditReading, Options as WorkerOptions, State, Status, Worker};
 
 /// A session with an HSM. Every call blocks until the device has answered; it lives on its worker's thread.
