@@ -6,6 +6,7 @@ use hsm_device::{KeyLocator, Opener, Worker, WorkerOptions};
 
 use crate::advisories::{self, Advisories};
 use crate::config::Config;
+use crate::guard::{self, Guard};
 use crate::keyring::{Device, Keyring};
 
 /// The system gives no thread for a device. One that merely does not answer shows in `hsmd status`.
@@ -46,7 +47,22 @@ pub fn start_one(name: &str, opener: Opener, options: WorkerOptions) -> Result<D
         name: name.into(),
         worker,
         suspect: Arc::default(),
+        audit: Arc::default(),
     })
+}
+
+/// Pins every device that the journal knows to who it was when a key in it was made known.
+///
+/// # Errors
+///
+/// After a fault of the guard.
+pub fn pin(devices: &[Device], guard: &Guard) -> Result<(), guard::Error> {
+    for device in devices {
+        if let Some(identity) = guard.inspect(|state| state.device(&device.name).cloned())? {
+            device.worker.pin(identity);
+        }
+    }
+    Ok(())
 }
 
 /// The configuration's keys over running devices. No device is asked before a key is first used.

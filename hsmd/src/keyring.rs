@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use hsm_device::{KeyLocator, PublicKey, Signature, State, VerifyingKey, Worker};
+use hsm_device::{Identity, KeyLocator, PublicKey, Signature, State, VerifyingKey, Worker};
 use tokio::time::Instant;
 
 use crate::advisories::Advisories;
+use crate::audit;
 
 /// All keys of the configuration, by name.
 #[derive(Default)]
@@ -26,6 +27,8 @@ pub struct Device {
     pub worker: Worker,
     /// Whether it has made a signature that does not verify. It is asked last then, until a restart.
     pub suspect: Arc<AtomicBool>,
+    /// Its own audit log.
+    pub audit: Arc<audit::Shared>,
 }
 
 /// One key and where it lives.
@@ -256,10 +259,7 @@ impl Key {
                 failure = failure.or(Some(error));
                 continue;
             }
-            let signed = device
-                .worker
-                .sign(self.locator.clone(), message, deadline)
-                .await;
+            let signed = self.sign_on(device, message, deadline).await;
             match signed {
                 Ok(signature) if self.verifies(pinned, message, &signature) => {
                     return Ok(signature);
@@ -280,6 +280,35 @@ impl Key {
             }
         }
         Err(failure.unwrap_or_else(|| self.nowhere()))
+    }
+
+    /// A device whose audit log is full signs once hsmd has read it and freed its entries.
+    async fn sign_on(
+        &self,
+        device: &Device,
+        message: &[u8],
+        deadline: Instant,
+    ) -> Result<Signature, hsm_device::Error> {
+        loop {
+            device.audit.wait.called();
+            let locator = self.locator.clone();
+            let signed = device.worker.sign(locator, message, deadline).await;
+            match signed {
+                Err(hsm_device::Error::AuditLogFull { .. })
+                    if device.audit.wait.until_freed(deadline).await => {}
+                signed => return signed,
+            }
+        }
+    }
+
+    /// Who the devices that hold it are, where they were reached.
+    #[must_use]
+    pub fn identities(&self) -> Vec<(String, Option<Identity>)> {
+        let identities = self.devices.iter().map(|device| {
+            let info = device.worker.status().info;
+            (device.name.to_string(), info.map(|info| info.identity()))
+        });
+        identities.collect()
     }
 
     /// Whether no advisory that the configuration refuses covers this key in the device. What was never reached

@@ -229,6 +229,22 @@ impl Session {
         }
     }
 
+    /// Makes an authentication key that may do everything with this password.
+    #[cfg(feature = "mock")]
+    pub(crate) fn add_authentication_key(&self, password: &[u8]) -> Result<object::Id, Error> {
+        let key = ::yubihsm::authentication::Key::derive_from_password(password);
+        let made = self.client.put_authentication_key(
+            0,
+            Label::default(),
+            ::yubihsm::Domain::DOM1,
+            Capability::all(),
+            Capability::all(),
+            ::yubihsm::authentication::Algorithm::default(),
+            key,
+        );
+        made.map_err(|e| self.fault("add an authentication key", &e))
+    }
+
     /// Makes a key that can sign and never leave the device, under an id that the device chooses.
     #[cfg(feature = "mock")]
     pub(crate) fn generate(&mut self, label: &str, algorithm: Algorithm) -> Result<(), Error> {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use hsm_device::PublicKey;
+use hsm_device::{Identity, PublicKey};
 use hsm_policy::cometbft::ChainId;
 use hsm_policy::conflict::{Last, Mark};
 use hsm_proto::v1 as wire;
@@ -21,6 +21,23 @@ pub struct State {
     policy_digest: Vec<u8>,
     keys: HashMap<PublicKey, PinnedKey>,
     names: HashMap<String, PublicKey>,
+    devices: BTreeMap<String, Identity>,
+    audits: BTreeMap<String, AuditMark>,
+    asked: u64,
+    stopped: bool,
+}
+
+/// The last checkpoint of a device's own audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditMark {
+    /// The number of the last entry that was read.
+    pub number: u16,
+    /// Its digest; none where it could not be read.
+    pub digest: Option<[u8; 16]>,
+    /// [`State::asked`] at that moment.
+    pub asked: u64,
+    /// Signatures in the device's log that hsmd did not ask for, of all checkpoints.
+    pub unknown_signatures: u64,
 }
 
 /// A public key that was made known.
@@ -91,6 +108,31 @@ impl State {
         self.keys.get(key)?.chains.get(chain).map(Box::as_ref)
     }
 
+    /// Who the device of this name has to be, where that was pinned.
+    #[must_use]
+    pub fn device(&self, name: &str) -> Option<&Identity> {
+        self.devices.get(name)
+    }
+
+    /// The last checkpoint of the device's audit log.
+    #[must_use]
+    pub fn audit(&self, device: &str) -> Option<&AuditMark> {
+        self.audits.get(device)
+    }
+
+    /// How many signatures may have been asked of devices since the deployment began: messages and extensions
+    /// reserved, and failures of devices.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// Whether hsmd was stopped cleanly, and not started since.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Takes in one event of the journal.
     ///
     /// # Errors
@@ -114,7 +156,10 @@ impl State {
         match event {
             Event::StateCreated(created) => Ok(Change::Created(created.deployment_id)),
             Event::DaemonStarted(started) => Ok(Change::Policy(started.policy_digest)),
-            Event::DaemonStopped(_) | Event::Refused(_) => Ok(Change::None),
+            Event::DaemonStopped(_) => Ok(Change::Stopped),
+            Event::Refused(_) => Ok(Change::None),
+            Event::DeviceFailed(failed) => Ok(Change::Asked(failed.calls)),
+            Event::DeviceAudit(audit) => self.plan_audit(audit),
             Event::KeyPinned(pinned) => self.plan_pin(pinned),
             Event::KeyAdvanced(advanced) => self.plan_advance(advanced),
             Event::Reserved(reserved) => self.plan_mark(reserved),
@@ -127,14 +172,27 @@ impl State {
         match change {
             Change::None => {}
             Change::Created(deployment_id) => self.deployment_id = deployment_id,
-            Change::Policy(digest) => self.policy_digest = digest,
-            Change::Pin(place, pinned) => self.commit_pin(place, pinned),
+            Change::Policy(digest) => {
+                self.policy_digest = digest;
+                self.stopped = false;
+            }
+            Change::Stopped => self.stopped = true,
+            Change::Asked(calls) => self.asked = self.asked.saturating_add(calls),
+            Change::Audit(device, mut mark) => {
+                mark.asked = self.asked;
+                self.audits.insert(device, mark);
+            }
+            Change::Pin(place, pinned, devices) => {
+                self.commit_pin(place, pinned);
+                self.devices.extend(devices);
+            }
             Change::Advance(place, height) => {
                 if let Some(known) = self.at(&place) {
                     known.mark.initial_height = height;
                 }
             }
             Change::Mark(place, last, signatures) => {
+                self.asked += 1 + u64::from(last.extension_sign_bytes.is_some());
                 if let Some(known) = self.at(&place) {
                     known.mark.last = Some(last);
                     known.made = Some(Made {
@@ -185,7 +243,16 @@ impl State {
         if self.mark(&public_key, &chain).is_some() {
             return Err(format!("key {} pinned twice for chain {chain}", pinned.key));
         }
-        Ok(Change::Pin((public_key, chain), pinned))
+        let mut devices = Vec::with_capacity(pinned.device_identities.len());
+        for shown in &pinned.device_identities {
+            let shown_by = entry::identity_from_wire(shown)?;
+            let known = self.devices.get(&shown.device);
+            if known.is_some_and(|known| !known.admits(&shown_by)) {
+                return Err(format!("device {} pinned twice", shown.device));
+            }
+            devices.push((shown.device.clone(), shown_by));
+        }
+        Ok(Change::Pin((public_key, chain), pinned, devices))
     }
 
     fn commit_pin(&mut self, (public_key, chain): Place, pinned: wire::KeyPinned) {
@@ -205,6 +272,21 @@ impl State {
             key.names.push(pinned.key.clone());
         }
         self.names.insert(pinned.key, public_key);
+    }
+
+    fn plan_audit(&self, audit: wire::DeviceAudit) -> Result<Change, String> {
+        let unknown: u64 = audit.signatures.iter().map(|made| made.unknown).sum();
+        let before = self.audits.get(&audit.device);
+        let mark = audit_mark(audit.last_number, &audit.last_digest)?;
+        let unknown_signatures = before.map_or(0, |before| before.unknown_signatures);
+        let unknown_signatures = unknown_signatures.saturating_add(unknown);
+        Ok(Change::Audit(
+            audit.device,
+            AuditMark {
+                unknown_signatures,
+                ..mark
+            },
+        ))
     }
 
     fn plan_advance(&self, advanced: wire::KeyAdvanced) -> Result<Change, String> {
@@ -275,7 +357,10 @@ pub(super) enum Change {
     None,
     Created(Vec<u8>),
     Policy(Vec<u8>),
-    Pin(Place, wire::KeyPinned),
+    Stopped,
+    Asked(u64),
+    Audit(String, AuditMark),
+    Pin(Place, wire::KeyPinned, Vec<(String, Identity)>),
     Advance(Place, i64),
     Mark(Place, Last, Option<Signatures>),
     Signed(Place, u64, Signatures),
@@ -286,6 +371,20 @@ impl hsm_journal::State for State {
         let snapshot = wire::Snapshot::decode(snapshot).map_err(|error| error.to_string())?;
         let mut state = Self::new(snapshot.deployment_id);
         state.policy_digest = snapshot.policy_digest;
+        state.asked = snapshot.asked;
+        state.stopped = snapshot.stopped;
+        for device in snapshot.device_identities {
+            let identity = entry::identity_from_wire(&device)?;
+            state.devices.insert(device.device, identity);
+        }
+        for audit in snapshot.audit_marks {
+            let mark = AuditMark {
+                asked: audit.asked,
+                unknown_signatures: audit.unknown_signatures,
+                ..audit_mark(audit.last_number, &audit.last_digest)?
+            };
+            state.audits.insert(audit.device, mark);
+        }
         for key in snapshot.keys {
             let public_key = entry::public_key_from_wire(key.public_key)?;
             for name in &key.names {
@@ -338,8 +437,43 @@ impl hsm_journal::State for State {
             deployment_id: self.deployment_id.clone(),
             keys,
             policy_digest: self.policy_digest.clone(),
+            device_identities: self
+                .devices
+                .iter()
+                .map(|(device, identity)| entry::identity_to_wire(device, identity))
+                .collect(),
+            audit_marks: self.audits.iter().map(audit_to_wire).collect(),
+            asked: self.asked,
+            stopped: self.stopped,
         };
         snapshot.encode_to_vec()
+    }
+}
+
+fn audit_mark(number: u32, digest: &[u8]) -> Result<AuditMark, String> {
+    let length = digest.len();
+    Ok(AuditMark {
+        number: u16::try_from(number).map_err(|_| format!("an audit entry numbered {number}"))?,
+        digest: match digest {
+            [] => None,
+            digest => Some(
+                digest
+                    .try_into()
+                    .map_err(|_| format!("an audit entry's digest of {length} bytes"))?,
+            ),
+        },
+        asked: 0,
+        unknown_signatures: 0,
+    })
+}
+
+fn audit_to_wire((device, mark): (&String, &AuditMark)) -> wire::AuditMark {
+    wire::AuditMark {
+        device: device.clone(),
+        last_number: mark.number.into(),
+        last_digest: mark.digest.map_or_else(Vec::new, |digest| digest.to_vec()),
+        asked: mark.asked,
+        unknown_signatures: mark.unknown_signatures,
     }
 }
 

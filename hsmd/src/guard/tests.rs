@@ -65,7 +65,7 @@ async fn pinned(directory: &Path, height: i64) -> Guard {
     create(directory);
     let guard = open(directory);
     let chain = ChainId::new(CHAIN).unwrap();
-    let devices = vec!["hsm".to_owned()];
+    let devices = vec![("hsm".to_owned(), None)];
     let now = SystemTime::now();
     guard
         .pin(KEY, &public_key(), &chain, height, devices, now)

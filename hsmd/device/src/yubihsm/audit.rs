@@ -49,6 +49,18 @@ impl Session {
         })
     }
 
+    /// Has the device record signatures, and stop when its log is full.
+    #[cfg(feature = "mock")]
+    pub(crate) fn force_audit(&self) -> Result<(), Error> {
+        let fault = |e| self.fault("change its audit options", &e);
+        for (code, _) in SIGN_COMMANDS {
+            let set = self.client.set_command_audit_option(code, AuditOption::On);
+            set.map_err(fault)?;
+        }
+        let set = self.client.set_force_audit_option(AuditOption::On);
+        set.map_err(fault)
+    }
+
     pub(super) fn read_audit_options(&self) -> Result<AuditOptions, Error> {
         let fault = |e| self.fault("show its audit options", &e);
         let force = self.client.get_force_audit_option().map_err(fault)?;
