@@ -91,11 +91,13 @@ mod tests {
 
     use hsm_device::mock::{Mock, Settings};
     use hsm_device::{Algorithm, Signature};
+    use hsm_proto::v1::Reason;
     use tokio::time::Instant;
 
     use super::*;
     use crate::advisories::{Action, Rule};
     use crate::keyring::Error;
+    use crate::line::Refusal;
 
     /// An emulator with this firmware, and a key of each algorithm in it.
     fn keyring(firmware: (u8, u8, u8), action: Action, accept: &[&str]) -> (Mock, Keyring) {
@@ -140,8 +142,13 @@ mod tests {
             let (_mock, keyring) = keyring(firmware, action, accept);
             let signed = confirm_and_sign(&keyring, "secp256k1").await;
             match (refused, signed) {
-                (true, Err(Error::Advisory { advisory, .. })) => {
-                    assert_eq!(advisory, "YSA-2024-03");
+                (true, Err(error @ Error::Advisory { .. })) => {
+                    let refusal = Refusal::from(error);
+                    assert_eq!(refusal.reason, Reason::DeviceUnderAdvisory);
+                    let advisory = [("advisory", "YSA-2024-03".to_owned())];
+                    assert_eq!(refusal.metadata, advisory);
+                    let code = refusal.status().code();
+                    assert_eq!(code, tonic::Code::FailedPrecondition);
                 }
                 (false, Ok(_)) => {}
                 (_, other) => panic!("{firmware:?} {action:?} {accept:?}: {other:?}"),
