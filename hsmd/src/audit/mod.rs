@@ -162,6 +162,7 @@ impl<'a> Auditor<'a> {
         let now = SystemTime::now();
         let Some(reading) = reading else {
             self.shared.lock().none = true;
+            self.shared.wait.none();
             return Ok(());
         };
         self.record_failures(&reading, now)?;

@@ -1,6 +1,6 @@
 //! Between those who have a device sign and the one who reads its audit log.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -12,6 +12,8 @@ pub(super) const CALLS: u32 = 15;
 /// Has a log read in time, and waits for it.
 pub struct Wait {
     calls: AtomicU32,
+    /// The device keeps no log.
+    none: AtomicBool,
     wanted: Notify,
     /// How many readings have ended, and whether the last one was possible.
     readings: watch::Sender<(u64, bool)>,
@@ -21,6 +23,7 @@ impl Default for Wait {
     fn default() -> Self {
         Self {
             calls: AtomicU32::new(0),
+            none: AtomicBool::new(false),
             wanted: Notify::new(),
             readings: watch::Sender::new((0, false)),
         }
@@ -30,6 +33,9 @@ impl Default for Wait {
 impl Wait {
     /// The device was asked for a signature.
     pub fn called(&self) {
+        if self.none.load(Ordering::Relaxed) {
+            return;
+        }
         if self.calls.fetch_add(1, Ordering::Relaxed) + 1 >= CALLS {
             self.wanted.notify_one();
         }
@@ -45,6 +51,11 @@ impl Wait {
 
     pub(super) async fn asked(&self) {
         self.wanted.notified().await;
+    }
+
+    /// There is no log to be read.
+    pub(super) fn none(&self) {
+        self.none.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn begin(&self) {
