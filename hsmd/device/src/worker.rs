@@ -180,6 +180,11 @@ impl Worker {
         }
     }
 
+    /// The signatures that the device was asked for. Never waits for it.
+    pub fn asked(&self) -> Asked {
+        self.shared.lock().attempts.asked(Instant::now())
+    }
+
     /// Frees the entries of the device's audit log up to and with this number, before anything that waits.
     ///
     /// # Errors

@@ -112,8 +112,9 @@ impl Ledger {
             *unknown = self.unknown(*object, *made, reading);
         }
         self.answered.clone_from(&reading.asked.answered);
+        let asked = &reading.asked;
         self.found
-            .retain(|call| reading.asked.unanswered.contains_key(call));
+            .retain(|call| asked.failed.contains_key(call) || asked.in_flight.contains_key(call));
         self.tolerance = 0;
         self.add(&new);
         new
@@ -151,7 +152,7 @@ impl Ledger {
         let total = |answered: &BTreeMap<u16, u64>| answered.get(&object).copied().unwrap_or(0);
         let answered = total(&reading.asked.answered).saturating_sub(total(&self.answered));
         let mut left = made.saturating_sub(answered);
-        for (call, of) in &reading.asked.unanswered {
+        for (call, of) in reading.asked.failed.iter().chain(&reading.asked.in_flight) {
             if left > 0 && *of == object && self.found.insert(*call) {
                 left -= 1;
             }

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use hsm_device::{AuditReading, Worker};
+use hsm_device::Worker;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use tokio::sync::watch;
@@ -158,14 +158,14 @@ impl<'a> Auditor<'a> {
     }
 
     async fn read(&mut self) -> Result<(), Error> {
-        let reading = self.worker.audit_log(Instant::now() + PATIENCE).await?;
         let now = SystemTime::now();
+        self.record_failures(now)?;
+        let reading = self.worker.audit_log(Instant::now() + PATIENCE).await?;
         let Some(reading) = reading else {
             self.shared.lock().none = true;
             self.shared.wait.none();
             return Ok(());
         };
-        self.record_failures(&reading, now)?;
         let found = self.ledger.read(&reading);
         self.alarm(&found);
         self.report(&found, now);
@@ -183,12 +183,10 @@ impl<'a> Auditor<'a> {
     }
 
     /// Calls without an answer get an entry: after an unclean end they say what the device may have signed.
-    fn record_failures(&mut self, reading: &AuditReading, now: SystemTime) -> Result<(), Error> {
-        let unanswered = &reading.asked.unanswered;
-        self.journaled.retain(|call| unanswered.contains_key(call));
-        let new = unanswered
-            .keys()
-            .filter(|call| self.journaled.insert(**call));
+    fn record_failures(&mut self, now: SystemTime) -> Result<(), Error> {
+        let failed = self.worker.asked().failed;
+        self.journaled.retain(|call| failed.contains_key(call));
+        let new = failed.keys().filter(|call| self.journaled.insert(**call));
         let calls = new.count() as u64;
         if calls > 0 {
             let device = self.device.to_owned();

@@ -217,6 +217,9 @@ async fn lost_answers_are_no_false_alarm_and_have_their_entry() {
     assert_eq!(asked(&house), 0);
     house.mock.inject(Fault::LoseAnswers);
     house.sign(b"lost").await.unwrap_err();
+    // Also while the log cannot be read.
+    assert!(!auditor.pass().await);
+    assert!((1..=2).contains(&asked(&house)), "{}", asked(&house));
     house.mock.clear_faults();
     let ready = async {
         while house.keyring.devices()[0].worker.status().state != State::Ready {

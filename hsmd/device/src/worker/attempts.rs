@@ -15,9 +15,11 @@ const LATE: Duration = Duration::from_secs(60);
 pub struct Asked {
     /// How many the device gave.
     pub answered: BTreeMap<u16, u64>,
-    /// Calls that the device may sign for, or may have signed for: those that have not returned, and those of the
-    /// last minute that ended without an answer. Each has a number of its own.
-    pub unanswered: BTreeMap<u64, u16>,
+    /// Calls of the last minute that ended without an answer: the device may have signed, or may still do so. Each has
+    /// a number of its own.
+    pub failed: BTreeMap<u64, u16>,
+    /// Calls that have not returned, numbered likewise.
+    pub in_flight: BTreeMap<u64, u16>,
 }
 
 /// Calls that ask the device for a signature, from before each is made.
@@ -57,14 +59,11 @@ impl Attempts {
     pub(super) fn asked(&mut self, now: Instant) -> Asked {
         self.failed
             .retain(|_, (_, ended)| now.saturating_duration_since(*ended) < LATE);
-        let failed = self
-            .failed
-            .iter()
-            .map(|(call, (object, _))| (*call, *object));
-        let in_flight = self.in_flight.iter().map(|(call, object)| (*call, *object));
+        let failed = self.failed.iter();
         Asked {
             answered: self.answered.clone(),
-            unanswered: failed.chain(in_flight).collect(),
+            failed: failed.map(|(call, (object, _))| (*call, *object)).collect(),
+            in_flight: self.in_flight.clone(),
         }
     }
 }
@@ -88,12 +87,13 @@ mod tests {
         attempts.end(&three, Some(&lost), now);
         let asked = attempts.asked(now);
         assert_eq!(asked.answered, BTreeMap::from([(1, 1)]));
-        assert_eq!(asked.unanswered, BTreeMap::from([(3, 2), (4, 3)]));
+        assert_eq!(asked.failed, BTreeMap::from([(3, 2)]));
+        assert_eq!(asked.in_flight, BTreeMap::from([(4, 3)]));
         assert_eq!(attempts.asked(now), asked, "reading loses nothing");
 
         attempts.end(&four, None, now);
         let asked = attempts.asked(now + LATE);
         assert_eq!(asked.answered, BTreeMap::from([(1, 1), (3, 1)]));
-        assert!(asked.unanswered.is_empty());
+        assert!(asked.failed.is_empty() && asked.in_flight.is_empty());
     }
 }

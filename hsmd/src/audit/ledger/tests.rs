@@ -96,9 +96,10 @@ fn signatures_that_were_asked_for_are_known_and_one_more_is_an_alarm() {
 fn a_call_without_an_answer_accounts_for_one_signature_now_or_later() {
     let mut device = Device::default();
     let mut ledger = begun(&mut device);
-    device.asked.unanswered.insert(1, KEY);
+    device.asked.failed.insert(1, KEY);
+    device.asked.in_flight.insert(2, KEY);
     assert_eq!(ledger.read(&device.reading()).unknown(), 0);
-    device.sign(2);
+    device.sign(3);
     assert_eq!(ledger.read(&device.reading()).unknown(), 1);
     device.sign(1);
     assert_eq!(ledger.read(&device.reading()).unknown(), 1, "used up");
