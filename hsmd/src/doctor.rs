@@ -230,7 +230,10 @@ fn audit_log(about: &mut About<'_>, report: &Report, mark: Option<&AuditMark>) {
         (None, _) if report.none => about.ok(CHECK, "keeps no audit log that can be read"),
         (None, None) => about.warn(CHECK, "its audit log was not read yet"),
         (None, Some(_)) if missing + broken + unreadable + unknown == 0 => {
-            about.ok(CHECK, "its audit log shows what hsmd asked for");
+            about.ok(
+                CHECK,
+                "its audit log is whole, and shows no signature that hsmd did not ask for",
+            );
         }
         (None, Some(_)) => {}
     }
@@ -261,7 +264,10 @@ async fn audit_options(about: &mut About<'_>, device: &Device) {
                 );
             }
             if options.force && options.unrecorded.is_empty() {
-                about.ok(CHECK, "records every signature, and none unrecorded");
+                about.ok(
+                    CHECK,
+                    "records every signature, and makes none that it cannot record",
+                );
             }
         }
     }

@@ -1,5 +1,7 @@
 //! `hsmd doctor`.
 
+use std::io::Write as _;
+
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::Severity;
 use serde_json::json;
@@ -18,19 +20,17 @@ pub(super) fn run(printed: &Printed) -> Result<(), Error> {
     })?;
     let count = |severity| findings.iter().filter(|f| f.severity() == severity).count();
     let (problems, warnings) = (count(Severity::Problem), count(Severity::Warning));
-    if printed.json {
-        let findings: Vec<_> = findings.iter().map(as_json).collect();
-        println!(
-            "{:#}",
-            json!({ "problems": problems, "warnings": warnings, "findings": findings })
-        );
-    } else {
-        for finding in &findings {
-            let word = word(finding.severity());
-            let (subject, name, message) = (&finding.subject, &finding.name, &finding.message);
-            let what = format!("{subject} {name}");
-            println!("{word:<8} {:<20} {message}", what.trim_end());
+    let text = match printed.json {
+        true => {
+            let findings: Vec<_> = findings.iter().map(as_json).collect();
+            let all = json!({ "problems": problems, "warnings": warnings, "findings": findings });
+            format!("{all:#}\n")
         }
+        false => findings.iter().map(as_line).collect(),
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        written => written?,
     }
     match problems {
         0 => Ok(()),
@@ -45,6 +45,13 @@ fn word(severity: Severity) -> &'static str {
         Severity::Warning => "WARNING",
         Severity::Problem | Severity::Unspecified => "PROBLEM",
     }
+}
+
+fn as_line(finding: &wire::Finding) -> String {
+    let word = word(finding.severity());
+    let (subject, name, message) = (&finding.subject, &finding.name, &finding.message);
+    let what = format!("{subject} {name}");
+    format!("{word:<8} {:<20} {message}\n", what.trim_end())
 }
 
 fn as_json(finding: &wire::Finding) -> serde_json::Value {

@@ -114,7 +114,8 @@ fn as_text(event: &Event) -> String {
 }
 
 fn alarms(audit: &wire::DeviceAudit) -> String {
-    let unknown = audit.signatures.iter().map(|made| made.unknown).sum();
+    let unknown = audit.signatures.iter().map(|made| made.unknown);
+    let unknown = unknown.fold(0, u64::saturating_add);
     let alarms = [
         (unknown, "signatures that hsmd DID NOT ASK FOR"),
         (audit.missing_entries, "entries MISSING"),

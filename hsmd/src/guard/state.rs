@@ -194,7 +194,8 @@ impl State {
                 }
             }
             Change::Mark(place, last, signatures) => {
-                self.asked += 1 + u64::from(last.extension_sign_bytes.is_some());
+                let asked = 1 + u64::from(last.extension_sign_bytes.is_some());
+                self.asked = self.asked.saturating_add(asked);
                 if let Some(known) = self.at(&place) {
                     known.mark.last = Some(last);
                     known.made = Some(Made {
@@ -277,7 +278,8 @@ impl State {
     }
 
     fn plan_audit(&self, audit: wire::DeviceAudit) -> Result<Change, String> {
-        let unknown: u64 = audit.signatures.iter().map(|made| made.unknown).sum();
+        let unknown = audit.signatures.iter().map(|made| made.unknown);
+        let unknown = unknown.fold(0, u64::saturating_add);
         let before = self.audits.get(&audit.device);
         let mark = audit_mark(audit.last_number, &audit.last_digest)?;
         let unknown_signatures = before.map_or(0, |before| before.unknown_signatures);

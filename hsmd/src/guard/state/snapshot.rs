@@ -19,7 +19,10 @@ impl hsm_journal::State for State {
         state.stopped = snapshot.stopped;
         for device in snapshot.device_identities {
             let identity = entry::identity_from_wire(&device)?;
-            state.devices.insert(device.device, identity);
+            let twice = format!("device {} stands twice in the snapshot", device.device);
+            if state.devices.insert(device.device, identity).is_some() {
+                return Err(twice);
+            }
         }
         for audit in snapshot.audit_marks {
             let mark = AuditMark {
@@ -27,7 +30,10 @@ impl hsm_journal::State for State {
                 unknown_signatures: audit.unknown_signatures,
                 ..audit_mark(audit.last_number, &audit.last_digest)?
             };
-            state.audits.insert(audit.device, mark);
+            let twice = format!("device {} was audited twice in the snapshot", audit.device);
+            if state.audits.insert(audit.device, mark).is_some() {
+                return Err(twice);
+            }
         }
         for key in snapshot.keys {
             let public_key = entry::public_key_from_wire(key.public_key)?;
