@@ -15,6 +15,7 @@ use hsm_device::mock::{Mock, Settings};
 use hsm_device::{Algorithm, KeyLocator};
 use hsm_proto::v1::Reason;
 use hsm_tests::authority::uri;
+use hsm_tests::binaries::{needs, softhsm_module};
 use hsm_tests::daemon::{ALL_KINDS, Daemon, Hsm, grant};
 use hsm_tests::node::vote;
 use hsm_tests::process::{PATIENCE, Scratch, wait_for};
@@ -271,5 +272,27 @@ fn a_key_under_an_advisory_is_named_and_refused_where_the_configuration_says_so(
             });
         }
         daemon.kill();
+    }
+}
+
+#[test]
+fn a_token_is_known_again_by_its_serial_number_and_keeps_no_audit_log() {
+    if needs("SoftHSM", softhsm_module()).is_none() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let policy = grant(&uri("sentry", SENTRY), KEY, CHAIN, &ALL_KINDS);
+    let mut daemon = Daemon::set_up(scratch.path(), Hsm::SoftHsm, &[KEY], &policy);
+    daemon.init_key(KEY, CHAIN, 0);
+    for _ in 0..2 {
+        daemon.start();
+        audited(&daemon);
+        let output = daemon.command(&["doctor"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}");
+        for words in ["is the one that was pinned", "keeps no audit log"] {
+            assert!(text.contains(words), "{text}");
+        }
+        terminate(&mut daemon);
     }
 }
