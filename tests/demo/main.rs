@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hsm_proto::v1::Reason;
 use hsm_tests::binaries::binary;
 use hsm_tests::daemon::allow_root;
 use hsm_tests::node::{Address, Connection, Node, block, proposal, vote};
@@ -211,7 +212,9 @@ fn sign_twice(node: &mut Connection) -> Result<String, Failure> {
         "\nA faulty or stolen node asks for a second precommit at height {HEIGHTS}, for another block:\n"
     );
     match node.sign_vote(CHAIN, &vote(Precommit, HEIGHTS, 0, Some(block(2)))) {
-        Err(hsm_tests::node::Error::Refused(refusal)) => {
+        Err(hsm_tests::node::Error::Refused(refusal))
+            if refusal.code == i32::from(Reason::DoubleSign) =>
+        {
             println!("  refused: {}\n", refusal.description);
             let reason = refusal.description.split(':').next().unwrap_or_default();
             Ok(reason.to_owned())

@@ -138,12 +138,13 @@ pub(crate) async fn follow(
     let mut said = None;
     loop {
         tokio::time::sleep(POLL).await;
-        // Taken before the files are read: a change in between shows at the next look.
-        let stamp = Stamp::of(&files);
-        if stamp == seen {
+        // A disk may hang: not on the thread that serves the chains.
+        let (files, before) = (files.clone(), seen.clone());
+        let looked = tokio::task::spawn_blocking(move || look(&files, &before)).await;
+        let Ok(Some((stamp, loaded))) = looked else {
             continue;
-        }
-        match Identity::load(&files) {
+        };
+        match loaded {
             Ok(new) => {
                 seen = stamp;
                 tracing::info!(
@@ -165,8 +166,15 @@ pub(crate) async fn follow(
     }
 }
 
+/// What the files hold, if they are not as they were `before`.
+fn look(files: &config::Tls, before: &Stamp) -> Option<(Stamp, Result<Identity, Error>)> {
+    // Taken before the files are read: a change in between shows at the next look.
+    let stamp = Stamp::of(files);
+    (stamp != *before).then(|| (stamp, Identity::load(files)))
+}
+
 /// Tells whether any of the files was changed, replaced, or had its permissions changed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp([Option<(u64, u64, i64, i64)>; 3]);
 
 impl Stamp {

@@ -435,6 +435,29 @@ async fn while_a_pkcs11_call_hangs_requests_are_refused_at_once_and_served_after
 }
 
 #[tokio::test]
+async fn closing_a_lost_session_may_hang_like_any_other_call() {
+    let gate = Gate::default();
+    let inside = gate.clone();
+    let options = Options {
+        hang: Duration::from_millis(50),
+        ..Options::default()
+    };
+    let bench = Bench::start(Backend::Pkcs11, options, move |event| match event {
+        Event::Sign(1 | 2) => Err(lost()),
+        Event::Close(1) => {
+            inside.wait();
+            Ok(())
+        }
+        _ => Ok(()),
+    });
+    assert!(bench.sign(1, Duration::from_millis(500)).await.is_err());
+    bench.until(|status| status.state == State::Hung).await;
+    assert!(matches!(bench.sign(2, SOON).await, Err(Error::Hung { .. })));
+    gate.open();
+    bench.until(|status| status.state == State::Ready).await;
+}
+
+#[tokio::test]
 async fn an_idle_session_is_kept_alive_and_opened_again_when_it_is_found_lost() {
     let options = Options {
         keep_alive: Duration::from_millis(20),

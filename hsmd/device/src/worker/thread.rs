@@ -51,6 +51,7 @@ impl Thread {
     fn run(mut self) {
         while let Some(mut device) = self.connect() {
             self.serve(device.as_mut());
+            self.close(device);
         }
         let mut inner = self.shared.lock();
         if inner.generation != self.generation {
@@ -83,6 +84,20 @@ impl Thread {
                     self.failed(error);
                 }
             }
+        }
+    }
+
+    /// Closes a session: a call into the device like any other, which may hang or panic.
+    fn close(&self, device: Box<dyn Device>) {
+        let watched = self.begin();
+        if let Err(error) = guarded(|| {
+            drop(device);
+            Ok(())
+        }) {
+            tracing::warn!(device = %self.shared.name, %error, "closing a session failed");
+        }
+        if watched.is_some() {
+            self.end();
         }
     }
 
