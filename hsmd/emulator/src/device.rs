@@ -7,10 +7,12 @@ mod algorithm;
 mod audit;
 mod capability;
 mod commands;
+mod content;
 mod error;
 mod frame;
 mod identity;
 mod object;
+mod private_key;
 mod scp03;
 mod session;
 mod state;
@@ -24,9 +26,10 @@ use zeroize::Zeroizing;
 use audit::{Audit, Event, NO_KEY};
 use capability::{Authority, Capabilities, Domains};
 use commands::Command;
+use content::Content;
 use frame::{Fields, Frame};
 use identity::Identity;
-use object::{Content, LABEL_LENGTH, ObjectType, Origin, Properties};
+use object::{LABEL_LENGTH, ObjectType, Origin, Properties};
 use session::Sessions;
 use store::Store;
 
@@ -365,7 +368,7 @@ impl Device {
         pbkdf2::pbkdf2_hmac::<Sha256>(DEFAULT_PASSWORD, PASSWORD_SALT, rounds, keys.as_mut_slice());
         let kind = ObjectType::AuthenticationKey;
         let inserted = Content::import(kind, properties.algorithm, keys.as_slice())
-            .and_then(|content| self.store.insert(properties, Origin::Imported, content));
+            .and_then(|content| self.store.insert(properties, Origin::IMPORTED, content));
         debug_assert!(
             inserted.is_ok(),
             "an empty store takes a key of the right length"

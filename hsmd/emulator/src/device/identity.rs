@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 
 use super::algorithm::Algorithm;
 use super::capability::{Capabilities, Domains};
-use super::object::{Content, LABEL_LENGTH, Object, Origin, Properties};
+use super::content::Content;
+use super::object::{LABEL_LENGTH, Object, Origin, Properties};
 use super::store::FACTORY_ID;
 
 /// Serial numbers of emulators. The vendor's are smaller by far; outside of this range the emulator does
@@ -63,7 +64,7 @@ impl Identity {
                 algorithm: Algorithm::OpaqueX509Certificate,
                 delegated: Capabilities::NONE,
             },
-            origin: Origin::Imported,
+            origin: Origin::IMPORTED,
             sequence: 0,
             content: Content::Opaque(self.certificate.clone()),
         }

@@ -6,8 +6,9 @@ use zeroize::Zeroizing;
 use super::algorithm::Algorithm;
 use super::audit::Audit;
 use super::capability::{Capabilities, Domains};
+use super::content::Content;
 use super::identity::{EMULATOR_SERIALS, Identity};
-use super::object::{Content, LABEL_LENGTH, Object, ObjectType, Origin, Properties};
+use super::object::{LABEL_LENGTH, Object, ObjectType, Origin, Properties};
 use super::store::{Name, Store};
 
 /// All that a device remembers. Private keys stand in it in the clear.
@@ -52,7 +53,7 @@ impl State {
             certificate: self.certificate.0.to_vec(),
         };
         let objects: Option<Vec<_>> = self.objects.iter().map(Record::object).collect();
-        let sequence = |(kind, id, last)| Some(((ObjectType::from_byte(kind)?, id), last));
+        let sequence = |(kind, id, last)| Some(((ObjectType::from_byte(kind).ok()?, id), last));
         let sequences: Option<Vec<_>> = self.last_sequences.into_iter().map(sequence).collect();
         Some((identity, Store::restore(objects?, sequences?)?, self.audit))
     }
@@ -84,7 +85,7 @@ impl From<&Object> for Record {
             domains: p.domains,
             capabilities: p.capabilities,
             delegated: p.delegated,
-            origin: object.origin as u8,
+            origin: object.origin.byte(),
             sequence: object.sequence,
             content: Hex(object.content.export()),
         }
@@ -94,7 +95,7 @@ impl From<&Object> for Record {
 impl Record {
     fn object(&self) -> Option<Object> {
         let label: &[u8; LABEL_LENGTH] = self.label.0.as_slice().try_into().ok()?;
-        let kind = ObjectType::from_byte(self.kind)?;
+        let kind = ObjectType::from_byte(self.kind).ok()?;
         Some(Object {
             properties: Properties {
                 id: self.id,

@@ -3,9 +3,11 @@
 use super::object::{permit, properties};
 use crate::device::Device;
 use crate::device::capability::{Authority, Capabilities};
+use crate::device::content::Content;
 use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
-use crate::device::object::{Content, Object, ObjectType, Origin};
+use crate::device::object::{ObjectType, Origin};
+use crate::device::private_key::PrivateKey;
 
 /// Longest message of SIGN EDDSA in bytes.
 pub const EDDSA_MESSAGE_LIMIT: usize = 2019;
@@ -26,7 +28,7 @@ pub(crate) fn put(
         properties.algorithm,
         fields.rest(),
     )?;
-    let id = device.store.insert(properties, Origin::Imported, content)?;
+    let id = device.store.insert(properties, Origin::IMPORTED, content)?;
     Ok(id.to_be_bytes().to_vec())
 }
 
@@ -43,10 +45,10 @@ pub(crate) fn generate(
         Capabilities::GENERATE_ASYMMETRIC_KEY,
         &properties,
     )?;
-    let content = Content::generate(properties.algorithm)?;
+    let content = Content::generate(ObjectType::AsymmetricKey, properties.algorithm)?;
     let id = device
         .store
-        .insert(properties, Origin::Generated, content)?;
+        .insert(properties, Origin::GENERATED, content)?;
     Ok(id.to_be_bytes().to_vec())
 }
 
@@ -58,14 +60,14 @@ pub(crate) fn public_key(
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
     fields.end()?;
-    let key = device
+    let object = device
         .store
         .get((ObjectType::AsymmetricKey, id), authority.domains)?;
-    Ok([
-        &[key.properties.algorithm.byte()][..],
-        &key.content.public_key()?,
-    ]
-    .concat())
+    let Content::Private(key) = &object.content else {
+        return Err(ErrorCode::InvalidData);
+    };
+    let algorithm = [object.properties.algorithm.byte()];
+    Ok([&algorithm[..], &key.public_key()].concat())
 }
 
 /// SIGN EDDSA over a message.
@@ -79,9 +81,7 @@ pub(crate) fn sign_eddsa(
     if message.len() > EDDSA_MESSAGE_LIMIT {
         return Err(ErrorCode::WrongLength);
     }
-    signing_key(device, authority, id, Capabilities::SIGN_EDDSA)?
-        .content
-        .sign_eddsa(message)
+    private_key(device, authority, id, Capabilities::SIGN_EDDSA)?.sign_eddsa(message)
 }
 
 /// SIGN ECDSA over a digest.
@@ -95,22 +95,23 @@ pub(crate) fn sign_ecdsa(
     if !DIGEST_LENGTHS.contains(&digest.len()) {
         return Err(ErrorCode::WrongLength);
     }
-    signing_key(device, authority, id, Capabilities::SIGN_ECDSA)?
-        .content
-        .sign_ecdsa(digest)
+    private_key(device, authority, id, Capabilities::SIGN_ECDSA)?.sign_ecdsa(digest)
 }
 
 /// The key, provided that both the session and the key have the capability.
-fn signing_key<'a>(
+pub(crate) fn private_key<'a>(
     device: &'a Device,
     authority: &Authority,
     id: u16,
     needed: Capabilities,
-) -> Result<&'a Object, ErrorCode> {
+) -> Result<&'a PrivateKey, ErrorCode> {
     authority.capabilities.require(needed)?;
-    let key = device
+    let object = device
         .store
         .get((ObjectType::AsymmetricKey, id), authority.domains)?;
-    key.properties.capabilities.require(needed)?;
-    Ok(key)
+    object.properties.capabilities.require(needed)?;
+    match &object.content {
+        Content::Private(key) => Ok(key),
+        _ => Err(ErrorCode::InvalidData),
+    }
 }

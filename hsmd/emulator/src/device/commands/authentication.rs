@@ -4,9 +4,10 @@ use super::object::{permit, properties};
 use crate::device::Device;
 use crate::device::algorithm::Algorithm;
 use crate::device::capability::{Authority, Capabilities};
+use crate::device::content::Content;
 use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
-use crate::device::object::{Content, ObjectType, Origin};
+use crate::device::object::{ObjectType, Origin};
 
 /// PUT AUTHENTICATION KEY: K-ENC and K-MAC, 16 bytes each; answers with the identifier.
 pub(crate) fn put(
@@ -21,7 +22,7 @@ pub(crate) fn put(
         properties.algorithm,
         fields.rest(),
     )?;
-    let id = device.store.insert(properties, Origin::Imported, content)?;
+    let id = device.store.insert(properties, Origin::IMPORTED, content)?;
     Ok(id.to_be_bytes().to_vec())
 }
 

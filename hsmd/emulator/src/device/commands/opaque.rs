@@ -3,9 +3,10 @@
 use super::object::{permit, properties};
 use crate::device::Device;
 use crate::device::capability::{Authority, Capabilities};
+use crate::device::content::Content;
 use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
-use crate::device::object::{Content, ObjectType, Origin};
+use crate::device::object::{ObjectType, Origin};
 use crate::device::store::FACTORY_ID;
 
 /// PUT OPAQUE: answers with the identifier.
@@ -17,7 +18,7 @@ pub(crate) fn put(
     let properties = properties(&mut fields, false)?;
     permit(authority, Capabilities::PUT_OPAQUE, &properties)?;
     let content = Content::import(ObjectType::Opaque, properties.algorithm, fields.rest())?;
-    let id = device.store.insert(properties, Origin::Imported, content)?;
+    let id = device.store.insert(properties, Origin::IMPORTED, content)?;
     Ok(id.to_be_bytes().to_vec())
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::device::capability::{Authority, Domains};
 use crate::device::commands::Command;
+use crate::device::content::Content;
 use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
-use crate::device::object::{Content, ObjectType};
+use crate::device::object::ObjectType;
 use crate::device::scp03::Channel;
 use crate::device::{Device, random};
 
