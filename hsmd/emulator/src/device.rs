@@ -170,6 +170,11 @@ impl Device {
         self.audit.boot();
     }
 
+    /// Drops every session; nothing else changes.
+    pub fn lose_sessions(&mut self) {
+        self.sessions.close_all();
+    }
+
     /// Sets or clears what is out of order.
     pub fn misbehave(&mut self, misbehaviour: Option<Misbehaviour>) {
         self.misbehaviour = misbehaviour;

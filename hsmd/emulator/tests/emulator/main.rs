@@ -10,6 +10,7 @@
 
 mod client;
 mod connector;
+mod control;
 mod faults;
 mod state_file;
 
@@ -20,6 +21,9 @@ use std::time::Duration;
 
 use yubihsm::{Client, Connector, Credentials, HttpConfig};
 use yubihsm_emulator::{Clock, Emulator, Settings};
+
+/// How long a test waits for what should come at once.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A port of the system's choice.
 fn any_port() -> SocketAddr {
