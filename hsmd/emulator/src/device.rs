@@ -10,6 +10,7 @@ mod commands;
 mod content;
 mod error;
 mod frame;
+mod hash;
 mod identity;
 mod object;
 mod private_key;

@@ -166,6 +166,10 @@ impl Command {
             Self::GetOpaque
             | Self::GetObjectInfo
             | Self::GetPublicKey
+            | Self::SignPkcs1
+            | Self::SignPss
+            | Self::DecryptPkcs1
+            | Self::DecryptOaep
             | Self::SignEcdsa
             | Self::SignEddsa
             | Self::DeleteObject
@@ -180,7 +184,10 @@ impl Command {
 
     /// Whether the answer is a signature.
     pub(crate) fn signs(self) -> bool {
-        matches!(self, Self::SignEcdsa | Self::SignEddsa)
+        matches!(
+            self,
+            Self::SignEcdsa | Self::SignEddsa | Self::SignPkcs1 | Self::SignPss
+        )
     }
 }
 
@@ -212,6 +219,10 @@ pub(crate) fn execute(
         Command::GetPublicKey => asymmetric::public_key(device, authority, fields),
         Command::SignEddsa => asymmetric::sign_eddsa(device, authority, fields),
         Command::SignEcdsa => asymmetric::sign_ecdsa(device, authority, fields),
+        Command::SignPkcs1 => asymmetric::sign_pkcs1(device, authority, fields),
+        Command::SignPss => asymmetric::sign_pss(device, authority, fields),
+        Command::DecryptPkcs1 => asymmetric::decrypt_pkcs1(device, authority, fields),
+        Command::DecryptOaep => asymmetric::decrypt_oaep(device, authority, fields),
         Command::GetLogEntries => audit::get_entries(device, authority, fields),
         Command::SetLogIndex => audit::set_index(device, authority, fields),
         Command::GetOption => audit::get_option(device, authority, fields),

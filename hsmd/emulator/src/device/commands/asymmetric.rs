@@ -2,12 +2,15 @@
 
 use super::object::{permit, properties};
 use crate::device::Device;
+use crate::device::algorithm::Algorithm;
 use crate::device::capability::{Authority, Capabilities};
 use crate::device::content::Content;
 use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
+use crate::device::hash::Hash;
 use crate::device::object::{ObjectType, Origin};
 use crate::device::private_key::PrivateKey;
+use crate::device::private_key::rsa::RsaKey;
 
 /// Longest message of SIGN EDDSA in bytes.
 pub const EDDSA_MESSAGE_LIMIT: usize = 2019;
@@ -96,6 +99,72 @@ pub(crate) fn sign_ecdsa(
         return Err(ErrorCode::WrongLength);
     }
     private_key(device, authority, id, Capabilities::SIGN_ECDSA)?.sign_ecdsa(digest)
+}
+
+/// SIGN PKCS1 over a digest.
+pub(crate) fn sign_pkcs1(
+    device: &Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    rsa_key(device, authority, id, Capabilities::SIGN_PKCS)?.sign_pkcs1(fields.rest())
+}
+
+/// SIGN PSS over a digest: the algorithm of MGF1, the length of the salt, the digest.
+pub(crate) fn sign_pss(
+    device: &Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    let mgf1 = fields.u8()?;
+    let salt_length = fields.u16()?.into();
+    let key = rsa_key(device, authority, id, Capabilities::SIGN_PSS)?;
+    let mgf1 = Hash::of_mgf1(Algorithm::from_byte(mgf1)?)?;
+    key.sign_pss(fields.rest(), mgf1, salt_length)
+}
+
+/// DECRYPT PKCS1.
+pub(crate) fn decrypt_pkcs1(
+    device: &Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    let key = rsa_key(device, authority, id, Capabilities::DECRYPT_PKCS)?;
+    Ok(key.decrypt_pkcs1(fields.rest())?.to_vec())
+}
+
+/// DECRYPT OAEP: the algorithm of MGF1, the ciphertext, the digest of the label, whose length tells the hash.
+pub(crate) fn decrypt_oaep(
+    device: &Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    let mgf1 = fields.u8()?;
+    let key = rsa_key(device, authority, id, Capabilities::DECRYPT_OAEP)?;
+    let mgf1 = Hash::of_mgf1(Algorithm::from_byte(mgf1)?)?;
+    let (ciphertext, label_digest) = fields
+        .rest()
+        .split_at_checked(key.modulus_length())
+        .ok_or(ErrorCode::WrongLength)?;
+    let message = key.oaep_decrypt(mgf1, label_digest, ciphertext)?;
+    Ok(message.to_vec())
+}
+
+/// The key as in [`private_key`], which must be an RSA key.
+fn rsa_key<'a>(
+    device: &'a Device,
+    authority: &Authority,
+    id: u16,
+    needed: Capabilities,
+) -> Result<&'a RsaKey, ErrorCode> {
+    match private_key(device, authority, id, needed)? {
+        PrivateKey::Rsa(key) => Ok(key),
+        _ => Err(ErrorCode::InvalidData),
+    }
 }
 
 /// The key, provided that both the session and the key have the capability.
