@@ -76,6 +76,13 @@ impl Default for Settings {
     }
 }
 
+/// Reads a version of the firmware, such as `2.4.1`; `None` if it is none.
+pub fn parse_firmware(text: &str) -> Option<Firmware> {
+    let mut parts = text.split('.').map(|part| part.parse().ok());
+    let version = (parts.next()??, parts.next()??, parts.next()??);
+    parts.next().is_none().then_some(version)
+}
+
 /// A running emulator. It stops, and closes its connections, when it is dropped.
 #[derive(Debug)]
 pub struct Emulator {

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-use yubihsm_emulator::{EMULATOR_SERIALS, Emulator, Fault, Firmware, Latency, Settings};
+use yubihsm_emulator::{
+    EMULATOR_SERIALS, Emulator, Fault, Firmware, Latency, Settings, parse_firmware,
+};
 
 /// A YubiHSM2 for continuous integration. PROTECTS NOTHING: keys are in memory, and in the state file, in
 /// the clear. A fresh device has authentication key 1 with the password "password".
@@ -130,10 +132,6 @@ fn control(socket: &Path, order: &str) -> Result<(), String> {
     }
 }
 
-fn firmware(text: &str) -> Result<Firmware, String> {
-    let parts: Vec<Option<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
-    match parts.as_slice() {
-        [Some(major), Some(minor), Some(patch)] => Ok((*major, *minor, *patch)),
-        _ => Err("wants three numbers up to 255, such as 2.4.1".to_owned()),
-    }
+fn firmware(text: &str) -> Result<Firmware, &'static str> {
+    parse_firmware(text).ok_or("wants three numbers up to 255, such as 2.4.1")
 }

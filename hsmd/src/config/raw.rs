@@ -75,6 +75,9 @@ pub(super) struct Device {
     // mock
     pub(super) state_file: Option<String>,
     pub(super) latency: Option<String>,
+    pub(super) serial: Option<u32>,
+    pub(super) firmware: Option<String>,
+    pub(super) control: Option<String>,
 }
 
 #[derive(Deserialize)]
