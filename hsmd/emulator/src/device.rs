@@ -12,6 +12,7 @@ mod error;
 mod frame;
 mod hash;
 mod identity;
+mod key_agreement;
 mod object;
 mod private_key;
 mod scp03;
@@ -21,6 +22,7 @@ mod store;
 
 use std::time::Duration;
 
+use p256::SecretKey;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -63,6 +65,8 @@ const LARGE_BUFFER_SINCE: Firmware = (2, 4, 0);
 /// A YubiHSM2, switched on.
 pub struct Device {
     identity: Identity,
+    /// The device's own key for asymmetric sessions; a reset makes a new one.
+    agreement_key: SecretKey,
     firmware: Firmware,
     store: Store,
     audit: Audit,
@@ -113,6 +117,7 @@ impl Device {
         let identity = Identity::manufacture(serial, firmware)?;
         let mut device = Self {
             identity,
+            agreement_key: key_agreement::new_key().map_err(|_| ManufactureError::Randomness)?,
             firmware,
             store: Store::default(),
             audit: Audit::new(),
@@ -126,9 +131,10 @@ impl Device {
 
     /// Switches a device on that has been in use; `None` if no device could be in this state.
     pub fn restore(state: State, firmware: Firmware, now: Duration) -> Option<Self> {
-        let (identity, store, audit) = state.restore()?;
+        let (identity, agreement_key, store, audit) = state.restore()?;
         let mut device = Self {
             identity,
+            agreement_key,
             firmware,
             store,
             audit,
@@ -147,7 +153,12 @@ impl Device {
 
     /// What outlives a power cycle.
     pub fn state(&self) -> State {
-        State::capture(&self.identity, &self.store, &self.audit)
+        State::capture(
+            &self.identity,
+            &self.agreement_key,
+            &self.store,
+            &self.audit,
+        )
     }
 
     /// Differs from an earlier value if [`Device::state`] does.
@@ -220,6 +231,7 @@ impl Device {
             Some(Command::AuthenticateSession) => {
                 commands::session::authenticate(self, now, fields)
             }
+            Some(Command::GetDevicePublicKey) => commands::session::device_public_key(self, fields),
             Some(Command::DeviceInfo) => commands::general::device_info(self, fields),
             Some(Command::Echo) => Ok(frame.data.to_vec()),
             _ => Err(ErrorCode::InvalidCommand),
@@ -357,6 +369,9 @@ impl Device {
     fn reset(&mut self, now: Duration) {
         self.store.clear();
         self.audit.reset();
+        if let Ok(key) = key_agreement::new_key() {
+            self.agreement_key = key;
+        }
         let mut label = [0; LABEL_LENGTH];
         for (to, from) in label.iter_mut().zip(DEFAULT_KEY_LABEL) {
             *to = *from;
@@ -393,6 +408,9 @@ pub enum ManufactureError {
         last = EMULATOR_SERIALS.end()
     )]
     Serial(u32),
+    /// No key for asymmetric sessions could be made.
+    #[error("the operating system gives no randomness")]
+    Randomness,
     /// No attestation key or certificate could be made.
     #[error("cannot make the factory certificate: {0}")]
     Certificate(#[from] rcgen::Error),

@@ -57,7 +57,7 @@ macro_rules! scenarios {
     };
 }
 
-scenarios![authentication, device, ed25519_keys, objects,];
+scenarios![authentication, device, ed25519_keys, objects, sessions,];
 
 #[test]
 fn every_scenario_has_a_test() {

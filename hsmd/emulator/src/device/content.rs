@@ -1,5 +1,6 @@
 //! What an object holds. Keys are kept ready for use.
 
+use p256::elliptic_curve::sec1::ToSec1Point as _;
 use zeroize::Zeroizing;
 
 use super::algorithm::Algorithm;
@@ -20,6 +21,8 @@ pub(crate) enum Content {
     Template(Vec<u8>),
     /// K-ENC and K-MAC.
     Authentication(StaticKeys),
+    /// The host's public key.
+    AuthenticationPublic(p256::PublicKey),
     /// An asymmetric key.
     Private(PrivateKey),
     /// An AES-CCM wrap key of 16, 24 or 32 bytes.
@@ -40,7 +43,9 @@ impl Content {
         match self {
             Self::Opaque(_) => ObjectType::Opaque,
             Self::Template(_) => ObjectType::Template,
-            Self::Authentication(_) => ObjectType::AuthenticationKey,
+            Self::Authentication(_) | Self::AuthenticationPublic(_) => {
+                ObjectType::AuthenticationKey
+            }
             Self::Private(_) => ObjectType::AsymmetricKey,
             Self::Wrap(_) => ObjectType::WrapKey,
             Self::Hmac(_) => ObjectType::HmacKey,
@@ -55,6 +60,8 @@ impl Content {
             Self::Opaque(data) | Self::Template(data) => data.len(),
             // Two keys of 16 bytes and 8 bytes of delegated capabilities.
             Self::Authentication(_) => 40,
+            // Both coordinates, and the same 8 bytes.
+            Self::AuthenticationPublic(_) => 72,
             Self::Private(key) => key.length(),
             // The key and 8 bytes of delegated capabilities.
             Self::Wrap(key) => key.len() + 8,
@@ -63,9 +70,9 @@ impl Content {
         }
     }
 
-    /// Makes the content of an object of `kind` from imported bytes: raw data; K-ENC and K-MAC; a private
-    /// key ([`PrivateKey::import`]); the bytes of an AES or HMAC key, for OTP AEAD keys behind the nonce
-    /// identifier.
+    /// Makes the content of an object of `kind` from imported bytes: raw data; K-ENC and K-MAC, or both
+    /// coordinates of a public point; a private key ([`PrivateKey::import`]); the bytes of an AES or HMAC
+    /// key, for OTP AEAD keys behind the nonce identifier.
     pub(crate) fn import(
         kind: ObjectType,
         algorithm: Algorithm,
@@ -86,6 +93,13 @@ impl Content {
                     encryption: *encryption,
                     mac,
                 }))
+            }
+            (ObjectType::AuthenticationKey, Algorithm::EcP256Authentication) => {
+                exactly(bytes, 64)?;
+                let point = [&[0x04], bytes].concat();
+                p256::PublicKey::from_sec1_bytes(&point)
+                    .map(Self::AuthenticationPublic)
+                    .map_err(|_| ErrorCode::InvalidData)
             }
             (ObjectType::AsymmetricKey, _) => {
                 PrivateKey::import(algorithm, bytes).map(Self::Private)
@@ -138,6 +152,11 @@ impl Content {
         match self {
             Self::Opaque(data) | Self::Template(data) => Zeroizing::new(data.clone()),
             Self::Authentication(keys) => Zeroizing::new([keys.encryption, keys.mac].concat()),
+            Self::AuthenticationPublic(key) => {
+                let point = key.to_sec1_point(false);
+                // Without the leading 0x04 of the uncompressed form.
+                Zeroizing::new(point.as_bytes().get(1..).unwrap_or_default().to_vec())
+            }
             Self::Private(key) => key.export(),
             Self::Wrap(key) | Self::Hmac(key) | Self::Symmetric(key) => key.clone(),
             Self::OtpAead { nonce_id, key } => Zeroizing::new([nonce_id, key.as_slice()].concat()),

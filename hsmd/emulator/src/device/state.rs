@@ -1,5 +1,6 @@
 //! What outlives a power cycle, in the form in which it is written to a file.
 
+use p256::SecretKey;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -18,6 +19,7 @@ pub struct State {
     serial: u32,
     attestation_key: Hex,
     certificate: Hex,
+    agreement_key: Hex,
     objects: Vec<Record>,
     /// Type, identifier and last sequence number of objects that were deleted.
     last_sequences: Vec<(u8, u16, u8)>,
@@ -30,12 +32,18 @@ impl State {
         self.serial
     }
 
-    pub(crate) fn capture(identity: &Identity, store: &Store, audit: &Audit) -> Self {
+    pub(crate) fn capture(
+        identity: &Identity,
+        agreement_key: &SecretKey,
+        store: &Store,
+        audit: &Audit,
+    ) -> Self {
         let sequence = |((kind, id), sequence): (Name, u8)| (kind.byte(), id, sequence);
         Self {
             serial: identity.serial,
             attestation_key: Hex(identity.attestation_key.clone()),
             certificate: Hex(Zeroizing::new(identity.certificate.clone())),
+            agreement_key: Hex(Zeroizing::new(agreement_key.to_bytes().to_vec())),
             objects: store.iter().map(Record::from).collect(),
             last_sequences: store.last_sequences().map(sequence).collect(),
             audit: audit.clone(),
@@ -43,7 +51,7 @@ impl State {
     }
 
     /// `None` if no device could be in this state.
-    pub(crate) fn restore(self) -> Option<(Identity, Store, Audit)> {
+    pub(crate) fn restore(self) -> Option<(Identity, SecretKey, Store, Audit)> {
         if !EMULATOR_SERIALS.contains(&self.serial) {
             return None;
         }
@@ -52,10 +60,12 @@ impl State {
             attestation_key: self.attestation_key.0,
             certificate: self.certificate.0.to_vec(),
         };
+        let agreement_key = SecretKey::from_slice(&self.agreement_key.0).ok()?;
         let objects: Option<Vec<_>> = self.objects.iter().map(Record::object).collect();
         let sequence = |(kind, id, last)| Some(((ObjectType::from_byte(kind).ok()?, id), last));
         let sequences: Option<Vec<_>> = self.last_sequences.into_iter().map(sequence).collect();
-        Some((identity, Store::restore(objects?, sequences?)?, self.audit))
+        let store = Store::restore(objects?, sequences?)?;
+        Some((identity, agreement_key, store, self.audit))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The device's rules, through frames; no HTTP.
 
 mod arbitrary;
+mod asymmetric_session;
 mod authority;
 mod objects;
 mod protocol;

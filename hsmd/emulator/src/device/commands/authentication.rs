@@ -3,13 +3,14 @@
 use super::object::{permit, properties};
 use crate::device::Device;
 use crate::device::algorithm::Algorithm;
-use crate::device::capability::{Authority, Capabilities};
+use crate::device::capability::{Authority, Capabilities, Domains};
 use crate::device::content::Content;
 use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
 use crate::device::object::{ObjectType, Origin};
 
-/// PUT AUTHENTICATION KEY: K-ENC and K-MAC, 16 bytes each; answers with the identifier.
+/// PUT AUTHENTICATION KEY: K-ENC and K-MAC, 16 bytes each, or both coordinates of a P-256 public key; answers
+/// with the identifier.
 pub(crate) fn put(
     device: &mut Device,
     authority: &Authority,
@@ -40,10 +41,12 @@ pub(crate) fn change(
     if id != authority.key_id {
         return Err(ErrorCode::InvalidId);
     }
+    let name = (ObjectType::AuthenticationKey, id);
     let algorithm = Algorithm::from_byte(algorithm)?;
-    let content = Content::import(ObjectType::AuthenticationKey, algorithm, fields.rest())?;
-    device
-        .store
-        .replace((ObjectType::AuthenticationKey, id), content)?;
+    if device.store.get(name, Domains::ALL)?.properties.algorithm != algorithm {
+        return Err(ErrorCode::InvalidData);
+    }
+    let content = Content::import(name.0, algorithm, fields.rest())?;
+    device.store.replace(name, content)?;
     Ok(id.to_be_bytes().to_vec())
 }
