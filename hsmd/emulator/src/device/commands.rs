@@ -172,6 +172,7 @@ impl Command {
             | Self::DecryptOaep
             | Self::SignEcdsa
             | Self::SignEddsa
+            | Self::DeriveEcdh
             | Self::DeleteObject
             | Self::ChangeAuthenticationKey
             | Self::CreateSession => data,
@@ -219,6 +220,7 @@ pub(crate) fn execute(
         Command::GetPublicKey => asymmetric::public_key(device, authority, fields),
         Command::SignEddsa => asymmetric::sign_eddsa(device, authority, fields),
         Command::SignEcdsa => asymmetric::sign_ecdsa(device, authority, fields),
+        Command::DeriveEcdh => asymmetric::derive_ecdh(device, authority, fields),
         Command::SignPkcs1 => asymmetric::sign_pkcs1(device, authority, fields),
         Command::SignPss => asymmetric::sign_pss(device, authority, fields),
         Command::DecryptPkcs1 => asymmetric::decrypt_pkcs1(device, authority, fields),

@@ -15,9 +15,6 @@ use crate::device::private_key::rsa::RsaKey;
 /// Longest message of SIGN EDDSA in bytes.
 pub const EDDSA_MESSAGE_LIMIT: usize = 2019;
 
-/// Lengths of the digests of SHA-1, SHA-256, SHA-384 and SHA-512 in bytes.
-const DIGEST_LENGTHS: [usize; 4] = [20, 32, 48, 64];
-
 /// PUT ASYMMETRIC KEY: answers with the identifier.
 pub(crate) fn put(
     device: &mut Device,
@@ -94,11 +91,20 @@ pub(crate) fn sign_ecdsa(
     mut fields: Fields<'_>,
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
-    let digest = fields.rest();
-    if !DIGEST_LENGTHS.contains(&digest.len()) {
-        return Err(ErrorCode::WrongLength);
+    private_key(device, authority, id, Capabilities::SIGN_ECDSA)?.sign_ecdsa(fields.rest())
+}
+
+/// DERIVE ECDH: the peer's point in, the x coordinate of the shared point out.
+pub(crate) fn derive_ecdh(
+    device: &Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    match private_key(device, authority, id, Capabilities::DERIVE_ECDH)? {
+        PrivateKey::Ec(key) => Ok(key.agree(fields.rest())?.to_vec()),
+        _ => Err(ErrorCode::InvalidData),
     }
-    private_key(device, authority, id, Capabilities::SIGN_ECDSA)?.sign_ecdsa(digest)
 }
 
 /// SIGN PKCS1 over a digest.

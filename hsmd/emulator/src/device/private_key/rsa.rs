@@ -80,17 +80,22 @@ impl RsaKey {
         self.0.size()
     }
 
-    /// RSASSA-PKCS1-v1_5 over a digest, whose length tells the hash.
-    pub(crate) fn sign_pkcs1(&self, digest: &[u8]) -> Result<Vec<u8>, ErrorCode> {
-        let scheme = match Hash::of_length(digest.len())? {
-            Hash::Sha1 => Pkcs1v15Sign::new::<Sha1>(),
-            Hash::Sha256 => Pkcs1v15Sign::new::<Sha256>(),
-            Hash::Sha384 => Pkcs1v15Sign::new::<Sha384>(),
-            Hash::Sha512 => Pkcs1v15Sign::new::<Sha512>(),
-        };
-        self.0
-            .sign(scheme, digest)
-            .map_err(|_| ErrorCode::CommandUnexecuted)
+    /// RSASSA-PKCS1-v1_5 over a digest, whose length tells the hash, or over a DigestInfo (RFC 8017, 9.2).
+    /// [`ErrorCode::WrongLength`] for anything else.
+    pub(crate) fn sign_pkcs1(&self, data: &[u8]) -> Result<Vec<u8>, ErrorCode> {
+        for scheme in [
+            Pkcs1v15Sign::new::<Sha1>(),
+            Pkcs1v15Sign::new::<Sha256>(),
+            Pkcs1v15Sign::new::<Sha384>(),
+            Pkcs1v15Sign::new::<Sha512>(),
+        ] {
+            let digest = data.strip_prefix(&*scheme.prefix).unwrap_or(data);
+            if Some(digest.len()) == scheme.hash_len {
+                let signature = self.0.sign(scheme, digest);
+                return signature.map_err(|_| ErrorCode::CommandUnexecuted);
+            }
+        }
+        Err(ErrorCode::WrongLength)
     }
 
     /// RSASSA-PSS over a digest, whose length tells the hash; that of MGF1 and the length of the salt are
@@ -205,7 +210,11 @@ mod tests {
             let pkcs1 = KEY.sign_pkcs1(&digest).unwrap();
             let pss = |salt| KEY.sign_pss(&digest, hash, salt).unwrap();
             let salts = [0, 20, 256 - 2 - hash.length()];
-            let verify = |scheme: Pkcs1v15Sign| public.verify(scheme, &digest, &pkcs1).unwrap();
+            let verify = |scheme: Pkcs1v15Sign| {
+                let information = [&scheme.prefix[..], &digest].concat();
+                assert_eq!(KEY.sign_pkcs1(&information).unwrap(), pkcs1);
+                public.verify(scheme, &digest, &pkcs1).unwrap();
+            };
             macro_rules! check {
                 ($digest:ty) => {{
                     verify(Pkcs1v15Sign::new::<$digest>());
@@ -224,6 +233,10 @@ mod tests {
             let longest = salts[2];
             let too_long = KEY.sign_pss(&digest, hash, longest + 1);
             assert_eq!(too_long.unwrap_err(), ErrorCode::InvalidData);
+        }
+        for length in [0, 19, 21, 63, 200, 300] {
+            let refused = KEY.sign_pkcs1(&vec![0x30; length]);
+            assert_eq!(refused, Err(ErrorCode::WrongLength), "{length}");
         }
     }
 
