@@ -14,6 +14,7 @@ use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 
 /// Why the process does not go on. The operator's to mend.
@@ -49,7 +50,8 @@ pub fn refuse_root(allowed: bool) -> Result<(), Error> {
 /// Gives up what the process never needs. To be called before any secret is read and before there are
 /// other threads: files are created for their owner alone, there are no core dumps, no other process of
 /// the same user can attach a debugger or read this one's memory, nothing that is executed can gain
-/// privileges, and memory is locked where the system lets it be.
+/// privileges, and memory is locked where the system lets it be. A write beyond a limit on the size of
+/// files (RLIMIT_FSIZE) fails, as one on a full disk does, and does not end the process.
 ///
 /// # Errors
 /// [`Error::Refused`] where one of them is refused, save the locking of memory: that is logged as a
@@ -59,6 +61,9 @@ pub fn harden() -> Result<(), Error> {
     refused("forbid core dumps", setrlimit(Resource::RLIMIT_CORE, 0, 0))?;
     refused("forbid debuggers", prctl::set_dumpable(false))?;
     refused("forbid new privileges", prctl::set_no_new_privs())?;
+    // Blocked in this thread, and so in all that it starts: the write then returns EFBIG.
+    let beyond_limit = SigSet::from(Signal::SIGXFSZ);
+    refused("block SIGXFSZ", beyond_limit.thread_block())?;
     match lock_memory() {
         Ok(()) => tracing::debug!("memory is locked"),
         Err(reason) if has_swap() => tracing::warn!(
@@ -154,6 +159,22 @@ mod tests {
         assert!(prctl::get_no_new_privs().unwrap());
         assert_eq!(umask(Mode::empty()).bits(), 0o077);
         make_a_thread_with_memory();
+    }
+
+    #[test]
+    fn a_write_beyond_the_limit_on_file_sizes_fails_and_ends_nothing() {
+        if !in_process_of_its_own("a_write_beyond_the_limit_on_file_sizes_fails_and_ends_nothing") {
+            return;
+        }
+        harden().unwrap();
+        setrlimit(Resource::RLIMIT_FSIZE, 4096, RLIM_INFINITY).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let write = || std::fs::write(&path, [1; 4097]).unwrap_err();
+        let in_a_thread = std::thread::scope(|scope| scope.spawn(write).join().unwrap());
+        for error in [write(), in_a_thread] {
+            assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge, "{error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Making keys known, and showing what is known of them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use hsm_device::PublicKey;
 use hsm_policy::cometbft::ChainId;
 use hsm_proto::v1 as wire;
 use tokio::time::Instant;
@@ -87,32 +89,61 @@ pub async fn advance(guard: &Guard, request: &wire::AdvanceKeyRequest) -> Result
 }
 
 /// The states of all keys of the configuration, by name.
-#[must_use]
-pub fn all_states(keyring: &Keyring, state: &State) -> Vec<wire::KeyState> {
-    let mut keys: Vec<_> = keyring.iter().map(|key| key_state(key, state)).collect();
-    keys.sort_by(|a, b| a.key.cmp(&b.key));
-    keys
+///
+/// # Errors
+///
+/// [`guard::Error::Internal`] after a fault of ours.
+pub fn all_states(keyring: &Keyring, guard: &Guard) -> Result<Vec<wire::KeyState>, guard::Error> {
+    let mut keys: Vec<&Key> = keyring.iter().collect();
+    keys.sort_by_key(|key| key.name());
+    // Signing waits while the guard is looked at, so nothing is made ready for the wire meanwhile.
+    let known: Vec<_> = guard.inspect(|state| {
+        let known = keys.iter().map(|key| Known::of(key, state));
+        known.collect()
+    })?;
+    let states = keys.into_iter().zip(known);
+    Ok(states.map(|(key, known)| known.state_of(key)).collect())
 }
 
 /// What the configuration and the journal say of one key.
-#[must_use]
-pub fn key_state(key: &Key, state: &State) -> wire::KeyState {
-    let pinned = state.pinned(key.name());
-    let chains = pinned
-        .as_ref()
-        .and_then(|public_key| state.key(public_key))
-        .map(|known| {
-            let chains = known.chains.iter();
-            chains
+///
+/// # Errors
+///
+/// [`guard::Error::Internal`] after a fault of ours.
+pub fn key_state(key: &Key, guard: &Guard) -> Result<wire::KeyState, guard::Error> {
+    let known = guard.inspect(|state| Known::of(key, state))?;
+    Ok(known.state_of(key))
+}
+
+/// A copy of what the guard knows of a key.
+struct Known {
+    public_key: Option<PublicKey>,
+    chains: BTreeMap<ChainId, Box<ChainMark>>,
+}
+
+impl Known {
+    fn of(key: &Key, state: &State) -> Self {
+        let public_key = state.pinned(key.name());
+        let known = public_key.as_ref().and_then(|pinned| state.key(pinned));
+        Self {
+            chains: known.map_or_else(BTreeMap::new, |known| known.chains.clone()),
+            public_key,
+        }
+    }
+
+    fn state_of(&self, key: &Key) -> wire::KeyState {
+        let chains = self.chains.iter();
+        wire::KeyState {
+            key: key.name().to_owned(),
+            devices: key.device_names(),
+            algorithm: algorithm_to_wire(key.locator().algorithm).into(),
+            public_key: self
+                .public_key
+                .map_or_else(Vec::new, |public_key| public_key.as_bytes().to_vec()),
+            chains: chains
                 .map(|(chain, mark)| chain_state(chain, mark))
-                .collect()
-        });
-    wire::KeyState {
-        key: key.name().to_owned(),
-        devices: key.device_names(),
-        algorithm: algorithm_to_wire(key.locator().algorithm).into(),
-        public_key: pinned.map_or_else(Vec::new, |public_key| public_key.as_bytes().to_vec()),
-        chains: chains.unwrap_or_default(),
+                .collect(),
+        }
     }
 }
 

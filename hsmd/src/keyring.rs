@@ -1,10 +1,10 @@
 //! The keys of the configuration and the devices that hold them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use hsm_device::{KeyLocator, PublicKey, Signature, State, Worker};
+use hsm_device::{KeyLocator, PublicKey, Signature, State, VerifyingKey, Worker};
 use tokio::time::Instant;
 
 /// All keys of the configuration, by name.
@@ -32,6 +32,9 @@ pub struct Key {
     devices: Vec<Device>,
     /// Whether a device has shown the pinned public key since the start.
     confirmed: AtomicBool,
+    /// The pinned public key, once it has verified; none where it is no point of its curve. Boxed, since
+    /// most of many keys may never be asked to sign.
+    verifying: OnceLock<Option<Box<VerifyingKey>>>,
 }
 
 /// Why no device made a signature that may leave.
@@ -102,6 +105,7 @@ impl Keyring {
             locator: Arc::new(locator),
             devices: holders,
             confirmed: AtomicBool::new(false),
+            verifying: OnceLock::new(),
         };
         self.keys.insert(name.to_owned(), key);
     }
@@ -215,7 +219,7 @@ impl Key {
                 .sign(self.locator.clone(), message, deadline)
                 .await;
             match signed {
-                Ok(signature) if pinned.verify(message, &signature).is_ok() => {
+                Ok(signature) if self.verifies(pinned, message, &signature) => {
                     return Ok(signature);
                 }
                 Ok(_) => {
@@ -234,6 +238,14 @@ impl Key {
             }
         }
         Err(failure.unwrap_or_else(|| self.nowhere()))
+    }
+
+    /// A name is pinned to one public key for good, so its point is computed once; no other key passes.
+    fn verifies(&self, pinned: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        let parse = || pinned.verifying_key().ok().map(Box::new);
+        let key = self.verifying.get_or_init(parse).as_ref();
+        key.filter(|key| key.public_key() == *pinned)
+            .is_some_and(|key| key.verify(message, signature).is_ok())
     }
 
     /// Ready devices first, otherwise as configured.
@@ -287,6 +299,41 @@ impl Key {
             device: device.name.to_string(),
             pinned,
             shown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hsm_device::Algorithm;
+
+    use super::*;
+
+    #[test]
+    fn a_signature_verifies_against_the_pinned_key_only() {
+        // RFC 8032 section 7.1, tests 1 and 2.
+        let key = |hex: &str| {
+            let bytes = hex::decode(hex).unwrap();
+            PublicKey::from_parts(Algorithm::Ed25519, &bytes).unwrap()
+        };
+        let pinned = key("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+        let other = key("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+        let signature = hex::decode(
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+        );
+        let signature = Signature(signature.unwrap().try_into().unwrap());
+        let locator = KeyLocator {
+            label: None,
+            id: None,
+            algorithm: Algorithm::Ed25519,
+        };
+        let mut keyring = Keyring::default();
+        keyring.add("key", locator, &[]);
+        let key = keyring.get("key").unwrap();
+        for _ in 0..2 {
+            assert!(key.verifies(&pinned, b"", &signature));
+            assert!(!key.verifies(&pinned, b"another", &signature));
+            assert!(!key.verifies(&other, b"", &signature));
         }
     }
 }

@@ -9,11 +9,13 @@
     reason = "tests fail by panicking"
 )]
 
+use std::time::{Duration, SystemTime};
+
 use hsm_proto::v1::{Reason, SignCometbftVoteRequest, VoteType};
 use hsm_tests::authority::{Authority, Contents, Identity, uri};
 use hsm_tests::client::{Client, connect_and_read, reason};
 use hsm_tests::daemon::{ALL_KINDS, Daemon, Hsm, grant};
-use hsm_tests::process::Scratch;
+use hsm_tests::process::{PATIENCE, Scratch, wait_for};
 use hsm_tests::validator::{CHAIN, KEY, SENTRY};
 
 /// hsmd alone, with one grant.
@@ -106,11 +108,45 @@ fn a_client_of_another_authority_is_turned_away() {
 fn a_client_whose_certificate_expired_is_turned_away() {
     let served = Served::start();
     let contents = Contents {
-        expired: true,
+        not_after: Some(SystemTime::now() - Duration::from_secs(60)),
         ..Contents::client("sentry", SENTRY)
     };
     let expired = served.daemon.authority().issue("expired", contents);
     served.assert_turned_away(Some(&expired), "CertificateExpired");
+}
+
+#[test]
+fn a_certificate_that_expires_while_its_connection_stays_open_is_refused_from_then_on() {
+    let served = Served::start();
+    // Long enough to connect with, also on a machine that stalls.
+    let not_after = SystemTime::now() + Duration::from_secs(3);
+    let contents = Contents {
+        not_after: Some(not_after),
+        ..Contents::client("sentry", SENTRY)
+    };
+    let client = served.client(Some(&served.daemon.authority().issue(SENTRY, contents)));
+    let ask = |height| {
+        let request = SignCometbftVoteRequest {
+            height,
+            ..request()
+        };
+        client.call(|mut signer| async move { signer.sign_cometbft_vote(request).await })
+    };
+    ask(1).expect("a signature while the certificate is valid");
+    // Its last second belongs to it.
+    wait_for("the certificate's end", PATIENCE, || {
+        (SystemTime::now() > not_after + Duration::from_secs(1)).then_some(())
+    });
+    let before = served.daemon.state();
+    let refused = ask(2).expect_err("a refusal");
+    // A new connection would have been turned away without a reason.
+    assert_eq!(
+        reason(&refused).as_deref(),
+        Some(Reason::CertificateExpired.name()),
+        "{refused:?}"
+    );
+    assert!(refused.message().contains("renew it"), "{refused:?}");
+    assert_eq!(served.daemon.state(), before, "a refusal changed the state");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 use hsm_tests::authority::uri;
 use hsm_tests::daemon::{ALL_KINDS, Daemon, Hsm, allow_root, grant};
 use hsm_tests::node::{block, vote};
-use hsm_tests::process::Scratch;
+use hsm_tests::process::{PATIENCE, Process, Scratch, wait_for};
 use hsm_tests::validator::{CHAIN, KEY, SENTRY, Transport, Validator};
 use tendermint_proto::v0_38::types::SignedMsgType::Prevote;
 
@@ -160,10 +160,55 @@ fn missing_state_stops_the_start_and_names_the_remedy() {
         command,
         &[
             "there is no journal in",
-            "create it first",
+            "`hsmd state init`",
             "restore the directory",
         ],
     );
+}
+
+#[test]
+fn a_development_key_whose_state_is_gone_is_not_given_new_state() {
+    let scratch = Scratch::new();
+    let directory = scratch.path().join("dev");
+    let dev = || {
+        let mut command = Command::new(hsm_tests::binaries::binary("hsmd"));
+        command
+            .args(["dev", "--directory"])
+            .arg(&directory)
+            .args(allow_root());
+        command
+    };
+    let mut process = Process::start("dev", &mut dev(), scratch.path());
+    wait_for("hsmd dev to serve", PATIENCE, || {
+        process.assert_running();
+        process.log().contains("stop with ctrl-c").then_some(())
+    });
+    drop(process);
+    std::fs::remove_dir_all(directory.join("state")).unwrap();
+    assert_refused(
+        dev(),
+        &[
+            "dev/state is not there",
+            "mock-hsm.json",
+            "put the folder back",
+        ],
+    );
+}
+
+#[test]
+fn a_journal_without_its_first_segment_is_shown_from_where_it_begins() {
+    let (scratch, mut daemon) = set_up();
+    daemon.start();
+    daemon.kill();
+    std::fs::remove_file(scratch.path().join("state/segment-0000000001.log")).unwrap();
+    let output = daemon.command(&["journal", "show"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("begins with segment 2: entries 0 to 1 stand in earlier segments"),
+        "{said}"
+    );
+    assert!(String::from_utf8_lossy(&output.stdout).contains("daemon started"));
 }
 
 #[test]

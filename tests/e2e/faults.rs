@@ -8,11 +8,15 @@
     reason = "tests fail by panicking"
 )]
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hsm_proto::v1::Reason;
+use hsm_tests::binaries::needs;
 use hsm_tests::node::{Error, block, vote};
 use hsm_tests::process::{PATIENCE, wait_for};
+use hsm_tests::sign_bytes;
+
 use hsm_tests::validator::{CHAIN, SENTRY, Transport, Validator};
 use tendermint_proto::v0_38::privval::PingRequest;
 use tendermint_proto::v0_38::privval::message::Sum;
@@ -122,6 +126,78 @@ fn new_certificates_are_taken_into_use_without_dropping_a_connection() {
         .connection
         .sign_vote(CHAIN, &vote(Prevote, 3, 0, None))
         .expect("the connection stays up");
+}
+
+#[test]
+fn a_disk_that_takes_no_more_stops_signing_until_it_does_and_hsmd_goes_on() {
+    let found = Command::new("prlimit").arg("--version").output().ok();
+    if needs("prlimit, of util-linux", found).is_none() {
+        return;
+    }
+    let mut validator = Validator::start(Transport::Unix);
+    let fault = "hsmd_journal_fault";
+    wait_for("the first metrics", PATIENCE, || {
+        (validator.daemon.metric(fault) == Some(0.0)).then_some(())
+    });
+    limit_files(&mut validator, &LARGEST.to_string());
+    // Until the segment has reached the limit, its frames overwrite what is within.
+    let (height, refusal) = (1..)
+        .find_map(|height| {
+            let asked = vote(Prevote, height, 0, None);
+            match validator.connection.sign_vote(CHAIN, &asked) {
+                Ok(_) => None,
+                Err(Error::Refused(refusal)) => Some((height, refusal)),
+                Err(other) => panic!("{other}"),
+            }
+        })
+        .unwrap();
+    assert_eq!(refusal.code, i32::from(Reason::JournalUnavailable));
+    assert!(refusal.description.contains("hsmd status"), "{refusal:?}");
+
+    let status = validator.daemon.command(&["status"]).output().unwrap();
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("NOT SIGNING: cannot write"), "{status}");
+    wait_for("the fault in the metrics", PATIENCE, || {
+        (validator.daemon.metric(fault) == Some(1.0)).then_some(())
+    });
+    let durable = validator.daemon.journal();
+    let asked = vote(Prevote, height + 1, 0, None);
+    let refused = validator.connection.sign_vote(CHAIN, &asked).unwrap_err();
+    assert!(
+        refused
+            .refusal()
+            .contains(Reason::JournalUnavailable.name())
+    );
+    assert_eq!(validator.daemon.journal(), durable);
+
+    limit_files(&mut validator, "unlimited");
+    let signed = wait_for("hsmd to sign again", PATIENCE, || {
+        validator.connection.sign_vote(CHAIN, &asked).ok()
+    });
+    let bytes = sign_bytes::vote(CHAIN, &signed);
+    let key = validator.public_key();
+    assert!(sign_bytes::verifies(
+        key.as_bytes(),
+        &bytes,
+        &signed.signature
+    ));
+    wait_for("the fault's end in the metrics", PATIENCE, || {
+        (validator.daemon.metric(fault) == Some(0.0)).then_some(())
+    });
+    validator.daemon.process().assert_running();
+}
+
+/// The size, in bytes, that no file of hsmd may grow beyond: more than its log has, less than a segment.
+const LARGEST: u64 = 64 << 10;
+
+/// Sets the limit that anybody may raise again, in the running hsmd.
+fn limit_files(validator: &mut Validator, bytes: &str) {
+    let hsmd = validator.daemon.process().id().to_string();
+    let limited = Command::new("prlimit")
+        .args(["--pid", &hsmd, &format!("--fsize={bytes}:unlimited")])
+        .output()
+        .unwrap();
+    assert!(limited.status.success(), "{limited:?}");
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 
 /// The trust domain of every URI SAN made here.
@@ -33,8 +34,8 @@ pub struct Contents {
     pub uris: Vec<String>,
     /// DNS SANs.
     pub hosts: Vec<String>,
-    /// Whether its lifetime ended in 2021.
-    pub expired: bool,
+    /// When its validity ends, with the second named; in the year 4096 where nothing is said.
+    pub not_after: Option<SystemTime>,
     /// What it may be used for.
     pub usage: ExtendedKeyUsagePurpose,
 }
@@ -46,7 +47,7 @@ impl Contents {
         Self {
             uris: vec![uri(role, name)],
             hosts: Vec::new(),
-            expired: false,
+            not_after: None,
             usage: ExtendedKeyUsagePurpose::ClientAuth,
         }
     }
@@ -93,7 +94,7 @@ impl Authority {
         let contents = Contents {
             uris: vec![uri("signer", name)],
             hosts: vec!["localhost".to_owned()],
-            expired: false,
+            not_after: None,
             usage: ExtendedKeyUsagePurpose::ServerAuth,
         };
         self.issue(name, contents)
@@ -112,9 +113,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![contents.usage];
         params.use_authority_key_identifier_extension = true;
-        if contents.expired {
-            params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
+        if let Some(not_after) = contents.not_after {
+            params.not_after = not_after.into();
         }
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");

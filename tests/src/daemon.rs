@@ -32,6 +32,7 @@ pub struct Daemon {
     directory: PathBuf,
     authority: Authority,
     hsm: Hsm,
+    algorithm: Algorithm,
     port: u16,
     metrics_port: u16,
     process: Option<Process>,
@@ -46,20 +47,44 @@ impl Daemon {
     /// If `hsmd state init` fails.
     #[must_use]
     pub fn set_up(directory: &Path, hsm: Hsm, keys: &[&str], policy: &str) -> Self {
+        let device = match hsm {
+            Hsm::SoftHsm => softhsm_device(directory, keys),
+            Hsm::Mock => mock_device(directory, keys, Algorithm::Ed25519),
+        };
+        Self::set_up_over(directory, hsm, &device, keys, Algorithm::Ed25519, policy)
+    }
+
+    /// The same over the mock, with keys of this algorithm.
+    #[must_use]
+    pub fn set_up_mock(
+        directory: &Path,
+        keys: &[&str],
+        algorithm: Algorithm,
+        policy: &str,
+    ) -> Self {
+        let device = mock_device(directory, keys, algorithm);
+        Self::set_up_over(directory, Hsm::Mock, &device, keys, algorithm, policy)
+    }
+
+    fn set_up_over(
+        directory: &Path,
+        hsm: Hsm,
+        device: &str,
+        keys: &[&str],
+        algorithm: Algorithm,
+        policy: &str,
+    ) -> Self {
         let daemon = Self {
             directory: directory.to_owned(),
             authority: Authority::new(directory, "ca"),
             hsm,
+            algorithm,
             port: free_port(),
             metrics_port: free_port(),
             process: None,
         };
-        let device = match hsm {
-            Hsm::SoftHsm => softhsm_device(directory, keys),
-            Hsm::Mock => mock_device(directory, keys),
-        };
         let server = daemon.authority.signer("hsmd");
-        daemon.write("hsmd.toml", &daemon.configuration(&server, &device, keys));
+        daemon.write("hsmd.toml", &daemon.configuration(&server, device, keys));
         daemon.write("policy.toml", policy);
         daemon.succeed(&["state", "init"], allow_root());
         daemon
@@ -218,6 +243,7 @@ impl Daemon {
             port,
             metrics_port,
             directory,
+            algorithm,
             ..
         } = self;
         let Identity {
@@ -240,7 +266,7 @@ impl Daemon {
         for key in keys {
             write!(
                 text,
-                "[[key]]\nname = {key:?}\ndevices = [\"hsm\"]\nalgorithm = \"ed25519\"\nlabel = {key:?}\n"
+                "[[key]]\nname = {key:?}\ndevices = [\"hsm\"]\nalgorithm = \"{algorithm}\"\nlabel = {key:?}\n"
             )
             .expect("a string grows");
         }
@@ -284,7 +310,7 @@ fn softhsm_device(directory: &Path, keys: &[&str]) -> String {
     )
 }
 
-fn mock_device(directory: &Path, keys: &[&str]) -> String {
+fn mock_device(directory: &Path, keys: &[&str], algorithm: Algorithm) -> String {
     let state = directory.join("mock.state");
     let settings = Settings {
         state_file: Some(state.clone()),
@@ -292,7 +318,7 @@ fn mock_device(directory: &Path, keys: &[&str]) -> String {
     };
     let mock = Mock::start(settings).expect("the emulator starts");
     for key in keys {
-        mock.ensure_key(key, Algorithm::Ed25519)
+        mock.ensure_key(key, algorithm)
             .expect("a key in the emulator");
     }
     let control = control_socket(directory);

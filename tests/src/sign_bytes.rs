@@ -60,6 +60,23 @@ pub fn verifies(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     matches!((key, signature), (Some(key), Some(signature)) if key.verify_strict(message, &signature).is_ok())
 }
 
+/// Whether an ECDSA signature on secp256k1 is good as CometBFT judges it (`crypto/secp256k1`): 64 bytes, over
+/// SHA-256 of the message, and s not above half the order.
+#[must_use]
+pub fn verifies_secp256k1(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    use k256::ecdsa::signature::Verifier as _;
+    let key = k256::ecdsa::VerifyingKey::from_sec1_bytes(public_key).ok();
+    let parsed = k256::ecdsa::Signature::from_slice(signature).ok();
+    let is_low = signature.get(32..).is_some_and(|s| *s <= HALF_ORDER[..]);
+    matches!((key, parsed), (Some(key), Some(parsed)) if is_low && key.verify(message, &parsed).is_ok())
+}
+
+/// Half the order of secp256k1, big endian (SEC 2 section 2.4.1).
+const HALF_ORDER: [u8; 32] = [
+    0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    0x5d, 0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
+];
+
 /// A nil block is left out, as CometBFT's `CanonicalizeBlockID` does.
 fn canonical_block_id(id: &BlockId) -> Option<CanonicalBlockId> {
     let header = id.part_set_header.clone().unwrap_or_default();

@@ -1,12 +1,13 @@
 //! One validator, set up and connected: hsmd on the mock, an hsm-sentry, and a node that the test plays.
 
 use ed25519_dalek::VerifyingKey;
+use hsm_device::Algorithm;
 use hsm_proto::v1::Reason;
 use tendermint_proto::v0_38::privval::PingRequest;
 use tendermint_proto::v0_38::privval::message::Sum;
 
 use crate::authority::uri;
-use crate::daemon::{ALL_KINDS, Daemon, Hsm, grant};
+use crate::daemon::{ALL_KINDS, Daemon, grant};
 use crate::node::{Address, Connection, Error, Node};
 use crate::process::{Scratch, free_port};
 use crate::sentry::{Chain, Sentry};
@@ -31,6 +32,8 @@ pub enum Transport {
 pub struct Setup<'a> {
     /// The transport.
     pub transport: Transport,
+    /// What the key is.
+    pub algorithm: Algorithm,
     /// What the policy grants.
     pub kinds: &'a [&'a str],
     /// For which chain.
@@ -49,6 +52,7 @@ impl Setup<'_> {
     pub fn new(transport: Transport) -> Self {
         Self {
             transport,
+            algorithm: Algorithm::Ed25519,
             kinds: &ALL_KINDS,
             granted_chain: CHAIN,
             granted_sentry: SENTRY,
@@ -93,7 +97,7 @@ impl Validator {
             setup.granted_chain,
             setup.kinds,
         );
-        let mut daemon = Daemon::set_up(directory, Hsm::Mock, &[KEY], &policy);
+        let mut daemon = Daemon::set_up_mock(directory, &[KEY], setup.algorithm, &policy);
         if let Some(height) = setup.initial_height {
             daemon.init_key(KEY, CHAIN, height);
         }

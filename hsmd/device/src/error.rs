@@ -124,7 +124,7 @@ pub enum Error {
     /// No token, or more than one, fits the configuration.
     #[error("{wanted}: {cause}")]
     Token {
-        /// Token label or slot, as configured.
+        /// The token, as configured.
         wanted: String,
         /// What is there instead.
         cause: String,

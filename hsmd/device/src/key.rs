@@ -123,28 +123,26 @@ impl PublicKey {
         }
     }
 
-    /// Checks a signature over `message` strictly: no key of small order, no malleable s.
+    /// The key as it verifies signatures.
     ///
     /// # Errors
-    /// [`Error::BadSignature`] where it does not verify.
+    /// [`Error::InvalidPublicKey`] where the bytes are no point of the curve.
+    pub fn verifying_key(&self) -> Result<VerifyingKey, Error> {
+        let point = match self {
+            Self::Ed25519(bytes) => ed25519_dalek::VerifyingKey::from_bytes(bytes)
+                .map(Point::Ed25519)
+                .map_err(|_| self.invalid())?,
+            Self::Secp256k1(_) => Point::Secp256k1(self.secp256k1_point()?),
+        };
+        Ok(VerifyingKey { key: *self, point })
+    }
+
+    /// Checks one signature: see [`VerifyingKey::verify`].
+    ///
+    /// # Errors
+    /// As [`Self::verifying_key`] and [`VerifyingKey::verify`].
     pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), Error> {
-        let bad = || Error::BadSignature { key: *self };
-        match self {
-            Self::Ed25519(bytes) => {
-                let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| bad())?;
-                let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-                key.verify_strict(message, &signature).map_err(|_| bad())
-            }
-            Self::Secp256k1(bytes) => {
-                let key = k256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).map_err(|_| bad())?;
-                let ecdsa = k256::ecdsa::Signature::from_slice(&signature.0).map_err(|_| bad())?;
-                if ecdsa.normalize_s() != ecdsa {
-                    return Err(bad());
-                }
-                key.verify_prehash(&Sha256::digest(message), &ecdsa)
-                    .map_err(|_| bad())
-            }
-        }
+        self.verifying_key()?.verify(message, signature)
     }
 
     /// The key as a DER SubjectPublicKeyInfo: RFC 8410 for Ed25519, RFC 5480 with the uncompressed point for
@@ -155,15 +153,9 @@ impl PublicKey {
     pub fn spki_der(&self) -> Result<Vec<u8>, Error> {
         match self {
             Self::Ed25519(bytes) => Ok([&ED25519_SPKI[..], bytes].concat()),
-            Self::Secp256k1(bytes) => {
-                let key = k256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).map_err(|_| {
-                    let bytes = hex::encode(bytes);
-                    Error::InvalidPublicKey {
-                        algorithm: Algorithm::Secp256k1,
-                        bytes,
-                    }
-                })?;
-                Ok([&SECP256K1_SPKI[..], key.to_sec1_point(false).as_bytes()].concat())
+            Self::Secp256k1(_) => {
+                let point = self.secp256k1_point()?.to_sec1_point(false);
+                Ok([&SECP256K1_SPKI[..], point.as_bytes()].concat())
             }
         }
     }
@@ -189,12 +181,65 @@ impl PublicKey {
         pem.push_str("-----END PUBLIC KEY-----\n");
         Ok(pem)
     }
+
+    fn secp256k1_point(&self) -> Result<k256::ecdsa::VerifyingKey, Error> {
+        k256::ecdsa::VerifyingKey::from_sec1_bytes(self.as_bytes()).map_err(|_| self.invalid())
+    }
+
+    fn invalid(&self) -> Error {
+        Error::InvalidPublicKey {
+            algorithm: self.algorithm(),
+            bytes: self.to_string(),
+        }
+    }
 }
 
 /// Lower-case hexadecimal of [`PublicKey::as_bytes`].
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.as_bytes()))
+    }
+}
+
+/// A public key whose point was computed once, to verify many signatures with.
+#[derive(Clone, Debug)]
+pub struct VerifyingKey {
+    key: PublicKey,
+    point: Point,
+}
+
+#[derive(Clone, Debug)]
+enum Point {
+    Ed25519(ed25519_dalek::VerifyingKey),
+    Secp256k1(k256::ecdsa::VerifyingKey),
+}
+
+impl VerifyingKey {
+    /// The key that this verifies for.
+    pub fn public_key(&self) -> PublicKey {
+        self.key
+    }
+
+    /// Checks a signature over `message` strictly: no key of small order, no malleable s.
+    ///
+    /// # Errors
+    /// [`Error::BadSignature`] where it does not verify.
+    pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), Error> {
+        let bad = || Error::BadSignature { key: self.key };
+        match &self.point {
+            Point::Ed25519(key) => {
+                let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+                key.verify_strict(message, &signature).map_err(|_| bad())
+            }
+            Point::Secp256k1(key) => {
+                let ecdsa = k256::ecdsa::Signature::from_slice(&signature.0).map_err(|_| bad())?;
+                if ecdsa.normalize_s() != ecdsa {
+                    return Err(bad());
+                }
+                key.verify_prehash(&Sha256::digest(message), &ecdsa)
+                    .map_err(|_| bad())
+            }
+        }
     }
 }
 
@@ -321,6 +366,24 @@ mod tests {
             compressed
         );
         assert_eq!(compressed.to_string(), SECP256K1_G);
+    }
+
+    #[test]
+    fn a_public_key_that_was_not_checked_may_be_no_point_and_then_verifies_nothing() {
+        for key in [
+            PublicKey::Ed25519([vec![2], vec![0; 31]].concat().try_into().unwrap()),
+            PublicKey::Secp256k1([0xff; 33]),
+        ] {
+            assert!(matches!(
+                key.verifying_key(),
+                Err(Error::InvalidPublicKey { .. })
+            ));
+        }
+        // The neutral element is a point, under which anything would verify.
+        let neutral = PublicKey::Ed25519([vec![1], vec![0; 31]].concat().try_into().unwrap());
+        let neutral = neutral.verifying_key().unwrap();
+        let signature = Signature([vec![1], vec![0; 63]].concat().try_into().unwrap());
+        assert!(neutral.verify(b"anything", &signature).is_err());
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod yubihsm;
 use std::fmt;
 
 pub use error::Error;
-pub use key::{Algorithm, KeyLocator, PublicKey, Signature};
+pub use key::{Algorithm, KeyLocator, PublicKey, Signature, VerifyingKey};
 pub use worker::{Options as WorkerOptions, State, Status, Worker};
 
 /// A session with an HSM. Every call blocks until the device has answered; it lives on its worker's thread.

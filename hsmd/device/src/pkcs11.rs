@@ -26,28 +26,10 @@ use crate::{Algorithm, Backend, Device, Error, Info, KeyLocator, Opener, PublicK
 pub struct Settings {
     /// The module: a shared library, such as `/usr/lib/softhsm/libsofthsm2.so`.
     pub module: PathBuf,
-    /// The token in it.
-    pub token: Token,
+    /// The token's label, which must be unique among the module's tokens.
+    pub token: String,
     /// The file with the user PIN, readable by its owner only.
     pub pin_file: PathBuf,
-}
-
-/// How a token is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Token {
-    /// By its label, which must be unique among the module's tokens.
-    Label(String),
-    /// By its slot's number. Some modules number anew when tokens come and go.
-    Slot(u64),
-}
-
-impl std::fmt::Display for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Label(label) => write!(f, "token {label:?}"),
-            Self::Slot(slot) => write!(f, "slot {slot}"),
-        }
-    }
 }
 
 /// Tokens lock after a few wrong PINs, for good.
@@ -73,10 +55,10 @@ struct TokenSession {
 }
 
 impl TokenSession {
-    fn open(path: &Path, token: &Token, pin: &SecretFile) -> Result<Self, Error> {
+    fn open(path: &Path, token: &str, pin: &SecretFile) -> Result<Self, Error> {
         let module = load(path)?;
         let slot = find_slot(&module, token)?;
-        let device = token.to_string();
+        let device = named(token);
         let fault = |cause| fault(&device, cause);
         let session = module.open_ro_session(slot).map_err(fault)?;
         let info = module.get_token_info(slot).map_err(fault)?;
@@ -272,8 +254,13 @@ fn load(path: &Path) -> Result<Pkcs11, Error> {
     }
 }
 
-fn find_slot(module: &Pkcs11, token: &Token) -> Result<Slot, Error> {
-    let device = token.to_string();
+/// The device in errors.
+fn named(token: &str) -> String {
+    format!("token {token:?}")
+}
+
+fn find_slot(module: &Pkcs11, token: &str) -> Result<Slot, Error> {
+    let device = named(token);
     let mut matching = Vec::new();
     let mut present = Vec::new();
     for slot in module
@@ -284,13 +271,12 @@ fn find_slot(module: &Pkcs11, token: &Token) -> Result<Slot, Error> {
         let Ok(info) = module.get_token_info(slot) else {
             continue;
         };
-        let wanted = match token {
-            Token::Label(label) => info.token_initialized() && info.label() == label,
-            Token::Slot(number) => slot.id() == *number,
-        };
-        if wanted {
+        if !info.token_initialized() {
+            continue;
+        }
+        if info.label() == token {
             matching.push(slot);
-        } else if info.token_initialized() {
+        } else {
             present.push(format!("{:?} in slot {slot}", info.label()));
         }
     }

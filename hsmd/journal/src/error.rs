@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 pub enum Error {
     /// There is no journal in the directory. Nothing assumes an empty one.
     #[error(
-        "there is no journal in {}: create it first, or restore the directory from where it was moved to; \
-         starting without the old entries would forget what has been signed",
+        "there is no journal in {}: create that of a new deployment with `hsmd state init`, or restore the \
+         directory from where it was moved to; starting without the old entries would forget what has been \
+         signed",
         .0.display()
     )]
     Missing(PathBuf),

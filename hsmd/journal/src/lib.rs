@@ -22,6 +22,7 @@ mod reader;
 mod scan;
 mod segment;
 mod snapshot;
+mod spare;
 mod tree;
 mod writer;
 
@@ -31,7 +32,7 @@ mod tests;
 pub use error::{Error, Fault};
 pub use journal::{Journal, Status, Ticket, Urgency};
 pub use open::{Opened, Options, Tail, create, open};
-pub use reader::{Entry, Reader, read};
+pub use reader::{Beginning, Entry, Reader, read};
 pub use snapshot::{Cut, is_snapshot_leaf};
 pub use tree::{Hash, Tree, leaf_hash};
 pub use writer::{Flush, Observer};

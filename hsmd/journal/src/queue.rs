@@ -36,6 +36,9 @@ struct Queue {
     bytes_taken: usize,
     /// Somebody waits for an entry that is not with the writer, or wants another attempt.
     wanted: bool,
+    /// The writer sleeps until it is woken. Otherwise it looks here again within [`AT_THE_LATEST`], or
+    /// as soon as it has written.
+    asleep: bool,
     /// When the oldest in `leaves` was appended.
     since: Option<Instant>,
     /// No more entries; the writer ends when all are written.
@@ -64,6 +67,7 @@ impl Shared {
             bytes: 0,
             bytes_taken: 0,
             wanted: false,
+            asleep: false,
             since: None,
             closing: false,
             stopped: None,
@@ -97,12 +101,13 @@ impl Shared {
         queue.next += 1;
         queue.bytes += leaf.len();
         queue.leaves.push(leaf);
-        let first = queue.since.is_none();
         queue.since.get_or_insert_with(Instant::now);
-        if first || (urgency == Urgency::Now && !queue.wanted) {
+        let urgent = urgency == Urgency::Now && !queue.wanted;
+        if urgent || queue.asleep {
             self.work.notify_one();
         }
-        queue.wanted |= urgency == Urgency::Now;
+        queue.asleep = false;
+        queue.wanted |= urgent;
         Ok(index)
     }
 
@@ -161,24 +166,30 @@ impl Shared {
 
     /// For the writer: waits until there is something that should be written. False: nothing is left
     /// and nothing will come.
+    ///
+    /// After each flush it looks again by itself for a while: the outcome that follows most entries then
+    /// costs nobody a wake-up.
     pub(crate) fn wait_for_work(&self) -> bool {
         let mut queue = self.lock();
+        // Somebody may have wanted another attempt after the one that succeeded had begun.
+        queue.wanted &= queue.since.is_some();
+        let begin = Instant::now();
         loop {
-            let Some(since) = queue.since else {
-                if queue.closing {
-                    return false;
-                }
+            if queue.closing || queue.wanted {
+                return queue.since.is_some();
+            }
+            let left = AT_THE_LATEST.saturating_sub(queue.since.unwrap_or(begin).elapsed());
+            if !left.is_zero() {
+                queue = self.wait(queue, left);
+            } else if queue.since.is_some() {
+                return true;
+            } else {
+                queue.asleep = true;
                 queue = self
                     .work
                     .wait(queue)
                     .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = AT_THE_LATEST.saturating_sub(since.elapsed());
-            if queue.wanted || queue.closing || left.is_zero() {
-                return true;
             }
-            queue = self.wait(queue, left);
         }
     }
 
@@ -299,5 +310,86 @@ impl Queue {
     fn stopped(&self) -> Error {
         let reason = self.stopped.as_deref().unwrap_or("it is being closed");
         Error::Stopped(reason.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::thread::{self, JoinHandle};
+
+    use super::*;
+
+    fn shared() -> Arc<Shared> {
+        Arc::new(Shared::new(Tree::default(), 100, 100))
+    }
+
+    /// A writer that waits; it ends with the moment at which it would have written.
+    fn writer(shared: &Arc<Shared>) -> JoinHandle<Instant> {
+        let shared = Arc::clone(shared);
+        thread::spawn(move || {
+            assert!(shared.wait_for_work());
+            Instant::now()
+        })
+    }
+
+    /// The shortest of a few runs: a machine that stalls makes single ones longer.
+    fn shortest(run: impl Fn() -> Duration) -> Duration {
+        (0..4).map(|_| run()).min().unwrap()
+    }
+
+    #[test]
+    fn an_entry_that_nobody_waits_for_is_due_after_100_ms_whenever_it_comes() {
+        // Into the timed wait, near its end, and into the untimed wait behind it.
+        for flushed_before in [0, 40, 90, 140].map(Duration::from_millis) {
+            let took = shortest(|| {
+                let shared = shared();
+                let writer = writer(&shared);
+                thread::sleep(flushed_before);
+                let appended = Instant::now();
+                shared.append(vec![1], Urgency::WithNext).unwrap();
+                writer.join().unwrap() - appended
+            });
+            assert!(
+                took > AT_THE_LATEST / 2 && took < AT_THE_LATEST * 3 / 2,
+                "{took:?} after an append {flushed_before:?} after a flush"
+            );
+        }
+    }
+
+    #[test]
+    fn a_writer_with_nothing_to_write_goes_to_sleep() {
+        let shared = shared();
+        let writer = writer(&shared);
+        while !shared.lock().asleep {
+            thread::yield_now();
+        }
+        shared.append(vec![1], Urgency::Now).unwrap();
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn an_urgent_entry_is_due_at_once_after_another_attempt_was_wanted_too_late() {
+        let took = shortest(|| {
+            let shared = shared();
+            let index = shared.append(vec![1], Urgency::Now).unwrap();
+            assert!(shared.wait_for_work() && !shared.take(&mut Vec::new()));
+            let fault = Fault::at("flush", Path::new("segment"))(io::Error::from_raw_os_error(5));
+            shared.fail(&fault, 1);
+            let _waits = shared.wait_for(index).unwrap();
+            let mut tree = Tree::default();
+            tree.push([0; 32]);
+            shared.publish(&tree, 1);
+
+            let writer = writer(&shared);
+            thread::sleep(AT_THE_LATEST / 5);
+            shared.append(vec![2], Urgency::WithNext).unwrap();
+            let appended = Instant::now();
+            shared.append(vec![3], Urgency::Now).unwrap();
+            writer.join().unwrap() - appended
+        });
+        assert!(took < AT_THE_LATEST / 2, "{took:?}");
     }
 }

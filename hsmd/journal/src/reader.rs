@@ -24,6 +24,10 @@ pub fn read(directory: &Path) -> Result<Reader, Error> {
         numbers,
         scan,
         following: None,
+        beginning: Beginning {
+            segment: first,
+            index: snapshot.tree.size(),
+        },
         index: snapshot.tree.size(),
         tree: snapshot.tree,
         last: snapshot.previous,
@@ -45,6 +49,15 @@ pub struct Entry {
     pub segment: u64,
 }
 
+/// Where a [`Reader`] begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// Number of the first segment that is there.
+    pub segment: u64,
+    /// Index of its first entry; not 0 where the segments before it were taken away.
+    pub index: u64,
+}
+
 /// Yields the entries in order, each verified: the digest and chain of its frame, and that each
 /// segment goes on from exactly the tree that the entries before it make up. Ends after an error.
 pub struct Reader {
@@ -54,6 +67,7 @@ pub struct Reader {
     scan: Scan,
     /// The segment after the one being read: entries from its tree's size on count only there.
     following: Option<(Scan, Snapshot)>,
+    beginning: Beginning,
     /// Index of the next entry that is yielded.
     index: u64,
     /// The tree of all entries of the frames read.
@@ -65,6 +79,12 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Where the entries begin. What was before the first segment that is there cannot be read.
+    #[must_use]
+    pub fn beginning(&self) -> Beginning {
+        self.beginning
+    }
+
     /// The tree of all entries read, the present frame's included. After the last entry it is the
     /// tree of the whole journal.
     #[must_use]

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::disk::{Disk, Operation};
 use crate::error::{Error, Fault};
@@ -121,11 +122,12 @@ impl Segment {
         bytes.extend_from_slice(&leaves);
 
         let needed = bytes.len() as u64 + room.min(ROOM_AT_ONCE);
+        let given_up = AtomicBool::new(false);
         let file = match spare {
             Some(file) => file,
-            None => prepare(disk, directory, needed)?,
+            None => prepare(disk, directory, needed, &given_up)?,
         };
-        let length = extend(disk, &file, &next, needed)?;
+        let length = extend(disk, &file, &next, needed, &given_up)?;
         disk.write(Operation::Write, &file, &bytes, 0)
             .map_err(Fault::at("write", &next))?;
         disk.flush(Operation::Flush, &file)
@@ -206,12 +208,17 @@ pub(crate) fn spare_length(snapshot: usize, room: u64) -> u64 {
 }
 
 /// Makes a file of `length` zeros that are really allocated: later writes overwrite, and their flush
-/// has no metadata to write.
-pub(crate) fn prepare(disk: &Disk, directory: &Path, length: u64) -> Result<File, Fault> {
+/// has no metadata to write. Fails soon after it was given up.
+pub(crate) fn prepare(
+    disk: &Disk,
+    directory: &Path,
+    length: u64,
+    given_up: &AtomicBool,
+) -> Result<File, Fault> {
     let path = directory.join(NEXT);
     remove_leftover(disk, directory)?;
     let file = disk.create(&path).map_err(Fault::at("create", &path))?;
-    let extended = extend(disk, &file, &path, length);
+    let extended = extend(disk, &file, &path, length, given_up);
     if extended.is_err() {
         let _ = disk.remove(&path);
     }
@@ -230,12 +237,22 @@ pub(crate) fn remove_leftover(disk: &Disk, directory: &Path) -> Result<(), Fault
 }
 
 /// Extends a file with zeros to at least `length` bytes; returns its length.
-fn extend(disk: &Disk, file: &File, path: &Path, length: u64) -> Result<u64, Fault> {
+fn extend(
+    disk: &Disk,
+    file: &File,
+    path: &Path,
+    length: u64,
+    given_up: &AtomicBool,
+) -> Result<u64, Fault> {
     let mut end = file.metadata().map_err(Fault::at("examine", path))?.len();
     for zeros in std::iter::repeat(ZEROS.as_slice()) {
         let Some(missing) = length.checked_sub(end).filter(|missing| *missing > 0) else {
             break;
         };
+        if given_up.load(Ordering::Relaxed) {
+            let error = io::Error::other("it was given up");
+            return Err(Fault::at("prepare", path)(error));
+        }
         let zeros = zeros.get(..missing as usize).unwrap_or(zeros);
         disk.write(Operation::Zero, file, zeros, end)
             .map_err(Fault::at("write", path))?;

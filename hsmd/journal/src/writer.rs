@@ -1,9 +1,7 @@
 //! The writer thread: what waits becomes one frame, one write and one flush.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::State;
@@ -14,6 +12,7 @@ use crate::open::{Lock, Options};
 use crate::queue::Shared;
 use crate::segment::{self, Opening, Segment};
 use crate::snapshot::{Cut, SnapshotLeaf, is_snapshot_leaf};
+use crate::spare::Spare;
 use crate::tree::{Hash, Tree, leaf_hash};
 
 /// How long the first and the later pauses between attempts to begin a segment after a fault are.
@@ -56,8 +55,7 @@ pub(crate) struct Writer<S> {
     /// `None` after a fault: the segment was given up.
     segment: Option<Segment>,
     next_number: u64,
-    /// The file for the next segment, being prepared.
-    spare: Option<JoinHandle<Result<File, Fault>>>,
+    spare: Option<Spare>,
     /// The entries that come next, in their order. All of them go into the next frame.
     pending: Vec<Vec<u8>>,
     /// Which of them is the snapshot leaf of the segment to be begun.
@@ -140,7 +138,7 @@ impl<S: State> Writer<S> {
         let payload = frame::payload_size(&self.pending);
         // Until the next file is prepared, a full segment goes on behind its preallocated end: such a
         // flush has metadata to write, but nobody waits for the preparation.
-        let prepared = self.spare.as_ref().is_none_or(JoinHandle::is_finished);
+        let prepared = self.spare.as_ref().is_none_or(Spare::is_finished);
         let usable = self
             .segment
             .as_mut()
@@ -189,7 +187,8 @@ impl<S: State> Writer<S> {
         if let Some(place) = self.pending.get_mut(place) {
             *place = leaf.encode();
         }
-        let spare = self.take_spare();
+        // Only after a fault may it not be ready.
+        let spare = self.spare.take().and_then(Spare::take);
         let opening = Opening {
             number,
             previous: self.last,
@@ -204,7 +203,8 @@ impl<S: State> Writer<S> {
         }
         self.snapshot_leaf = None;
         self.cut = None;
-        self.prepare_spare(segment::spare_length(snapshot.len(), room));
+        let length = segment::spare_length(snapshot.len(), room);
+        self.spare = Spare::prepare(&self.disk, &self.directory, length);
         Ok(())
     }
 
@@ -230,31 +230,12 @@ impl<S: State> Writer<S> {
         }
         Ok(())
     }
-
-    fn prepare_spare(&mut self, length: u64) {
-        let (disk, directory) = (self.disk.clone(), self.directory.clone());
-        let work = move || segment::prepare(&disk, &directory, length);
-        self.spare = thread::Builder::new()
-            .name("journal-spare".to_owned())
-            .spawn(work)
-            .ok();
-    }
-
-    /// The prepared file. One that could not be prepared is tried again where it is needed.
-    fn take_spare(&mut self) -> Option<File> {
-        let prepared = self.spare.take()?.join().ok()?;
-        prepared
-            .inspect_err(|fault| tracing::warn!(%fault, "no spare segment was prepared"))
-            .ok()
-    }
 }
 
 impl<S> Drop for Writer<S> {
     /// However the thread ends, nobody waits for ever, and the lock is held until nothing writes.
     fn drop(&mut self) {
         self.shared.stop("it was closed, or its writer failed");
-        if let Some(spare) = self.spare.take() {
-            let _ = spare.join();
-        }
+        self.spare = None;
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     if !prepared.config.state_dir.exists() {
         state::create(&prepared.config)?;
     }
+    prepared.put_key()?;
     make_key_known(&prepared)?;
     run::serve(&prepared.config, |started| {
         println!("hsmd signs with a MOCK HSM, which protects nothing: for development only");

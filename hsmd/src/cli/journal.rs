@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use clap::Subcommand;
+use hsm_journal::Beginning;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use serde_json::{Value, json};
@@ -19,8 +20,18 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command) -> Result<(), Error> {
     let Command::Show(printed) = command;
     let config = printed.configured.load_to_look()?;
+    let reader = hsm_journal::read(&config.state_dir)?;
+    let Beginning { segment, index } = reader.beginning();
+    if index > 0 {
+        eprintln!(
+            "the journal in {} begins with segment {segment}: entries 0 to {} stand in earlier segments, which \
+             are not there; put them back to see and verify all of it",
+            config.state_dir.display(),
+            index - 1
+        );
+    }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for read in hsm_journal::read(&config.state_dir)? {
+    for read in reader {
         let hsm_journal::Entry { index, leaf, .. } = read?;
         if hsm_journal::is_snapshot_leaf(&leaf) {
             continue;

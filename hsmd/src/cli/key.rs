@@ -159,10 +159,8 @@ pub(super) async fn init_without_daemon(
     let (guard, _) = daemon::open_guard(config, None)?;
     let keyring = devices::keyring(config, devices::start(config)?);
     let made = key::init(&keyring, &guard, request).await;
-    let state = guard.inspect(|state| {
-        let key = keyring.get(&request.key);
-        key.map(|key| key::key_state(key, state))
-    });
+    let key = keyring.get(&request.key);
+    let state = key.map(|key| key::key_state(key, &guard)).transpose();
     for device in keyring.devices() {
         device.worker.stop();
     }

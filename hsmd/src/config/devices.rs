@@ -133,7 +133,7 @@ fn pkcs11_device(checker: &mut Checker, key: &str, raw: raw::Device) -> Option<B
     let pin_file = checker.private(&format!("{key}.pin_file"), raw.pin_file);
     Some(Backend::Pkcs11(pkcs11::Settings {
         module: module?,
-        token: pkcs11::Token::Label(token?),
+        token: token?,
         pin_file: pin_file?,
     }))
 }

@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use hsm_device::mock::Mock;
+use hsm_device::mock::{self, Mock};
 use hsm_policy::cometbft::ChainId;
 use hsm_policy::grants::{KeyName, Policy};
 
@@ -46,8 +46,9 @@ pub struct Wanted {
     pub listen: Option<SocketAddr>,
 }
 
-/// A set-up that is ready: certificates, configurations and policy are written, and the mock holds the
-/// key. The journal is not: that is `hsmd state init` and `hsmd key init`.
+/// A set-up whose certificates, configurations and policy are written. What is left is the journal
+/// (`hsmd state init`), then the key in the mock ([`Prepared::put_key`]), then `hsmd key init`. In this
+/// order a key without a journal is one whose journal was lost.
 #[derive(Debug)]
 pub struct Prepared {
     /// hsmd's configuration, checked. Its file is `hsmd.toml` in the directory.
@@ -116,6 +117,17 @@ pub enum Error {
         /// What is missing from it.
         fault: &'static str,
     },
+    /// The mock has a key, which may have signed, and the journal that says what is gone.
+    #[error(
+        "{} is not there, and the key in {} may have signed already: put the folder back, or name another \
+         --directory, where a new key begins", state.display(), mock.display()
+    )]
+    StateGone {
+        /// The journal's directory.
+        state: PathBuf,
+        /// The mock's state file.
+        mock: PathBuf,
+    },
     /// The mock did not start.
     #[error(transparent)]
     Mock(#[from] hsm_device::mock::StartError),
@@ -124,7 +136,7 @@ pub enum Error {
     Key(#[from] hsm_device::Error),
 }
 
-/// Makes the set-up, or completes it, and puts the key into the mock.
+/// Makes the set-up, or completes it.
 ///
 /// # Errors
 /// See [`Error`]; what was there before is unchanged, save certificates that were about to expire.
@@ -141,13 +153,57 @@ pub fn prepare(wanted: &Wanted) -> Result<Prepared, Error> {
     }
     let sentry = documents::sentry(&policy.chain_id, &policy.key, address);
     write_new(&sentry_config, &sentry)?;
-    put_key(&config, &policy.key)?;
-    Ok(Prepared {
+    let prepared = Prepared {
         config,
         sentry_config,
         chain_id: policy.chain_id,
         key: policy.key,
-    })
+    };
+    let mock = prepared.mock()?.state_file.as_ref();
+    if let Some(mock) = mock.filter(|mock| mock.exists())
+        && !prepared.config.state_dir.exists()
+    {
+        return Err(Error::StateGone {
+            state: prepared.config.state_dir.clone(),
+            mock: mock.clone(),
+        });
+    }
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// Puts the key into the mock, unless it is there.
+    ///
+    /// # Errors
+    /// [`Error::Edited`], [`Error::Mock`], [`Error::Key`].
+    pub fn put_key(&self) -> Result<(), Error> {
+        let key = self.config.keys.iter().find(|key| key.name == self.key);
+        let key =
+            key.ok_or_else(|| self.edited("it has no [[key]] of the name that the policy grants"))?;
+        let label = key
+            .label
+            .as_deref()
+            .ok_or_else(|| self.edited("its key has no label"))?;
+        let mock = Mock::start(self.mock()?.clone())?;
+        mock.ensure_key(label, key.algorithm)?;
+        Ok(())
+    }
+
+    fn mock(&self) -> Result<&mock::Settings, Error> {
+        let mut devices = self.config.devices.iter();
+        let mock = devices.find_map(|device| match &device.backend {
+            Backend::Mock(settings) => Some(settings),
+            _ => None,
+        });
+        mock.ok_or_else(|| self.edited("it has no mock device"))
+    }
+
+    fn edited(&self, fault: &'static str) -> Error {
+        Error::Edited {
+            path: self.config.file.clone(),
+            fault,
+        }
+    }
 }
 
 /// Makes the directory and marks it, or finds it marked.
@@ -232,29 +288,6 @@ fn ports(listen: Option<SocketAddr>) -> io::Result<(SocketAddr, SocketAddr)> {
         wanted => wanted,
     };
     Ok((listen, metrics.local_addr()?))
-}
-
-fn put_key(config: &Config, name: &str) -> Result<(), Error> {
-    let edited = |fault| Error::Edited {
-        path: config.file.clone(),
-        fault,
-    };
-    let key = config.keys.iter().find(|key| key.name == name);
-    let key = key.ok_or_else(|| edited("it has no [[key]] of the name that the policy grants"))?;
-    let label = key
-        .label
-        .as_deref()
-        .ok_or_else(|| edited("its key has no label"))?;
-    let mock = config
-        .devices
-        .iter()
-        .find_map(|device| match &device.backend {
-            Backend::Mock(settings) => Some(settings.clone()),
-            _ => None,
-        });
-    let mock = Mock::start(mock.ok_or_else(|| edited("it has no mock device"))?)?;
-    mock.ensure_key(label, key.algorithm)?;
-    Ok(())
 }
 
 fn same(

@@ -63,6 +63,8 @@ fn a_set_up_is_complete_closed_to_others_and_grants_its_sentry_its_key() {
         .unwrap();
     let address = sentry["chain"][0]["signer"][0]["address"].as_str();
     assert_eq!(address, Some(&*prepared.config.listen.address.to_string()));
+    assert!(!directory.join("mock-hsm.json").exists());
+    prepared.put_key().unwrap();
     assert!(directory.join("mock-hsm.json").exists());
 }
 
@@ -73,12 +75,22 @@ fn preparing_again_changes_nothing() {
     let before = files(directory.path());
     assert!(before.iter().any(|(name, _)| name == MARK));
     prepare(&wanted(directory.path())).unwrap();
-    let keys = |files: &[(String, Vec<u8>)]| {
-        let kept = files.iter().filter(|(name, _)| name != "mock-hsm.json");
-        kept.cloned().collect::<Vec<_>>()
-    };
-    // The emulator keeps counters in its own file.
-    assert_eq!(keys(&files(directory.path())), keys(&before));
+    assert_eq!(files(directory.path()), before);
+}
+
+#[test]
+fn a_key_whose_journal_is_gone_is_not_given_a_new_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let prepared = prepare(&wanted(directory.path())).unwrap();
+    std::fs::create_dir(&prepared.config.state_dir).unwrap();
+    prepared.put_key().unwrap();
+    prepare(&wanted(directory.path())).unwrap();
+    std::fs::remove_dir(&prepared.config.state_dir).unwrap();
+    let error = prepare(&wanted(directory.path())).unwrap_err();
+    assert!(matches!(error, Error::StateGone { .. }), "{error}");
+    for word in ["state is not there", "mock-hsm.json", "--directory"] {
+        assert!(error.to_string().contains(word), "{error}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::entry;
 /// The pinned keys and their marks.
 #[derive(Clone, Debug, Default)]
 pub struct State {
+    /// 16 random bytes, made once, that tell this deployment from every other.
     deployment_id: Vec<u8>,
     policy_digest: Vec<u8>,
     keys: HashMap<PublicKey, PinnedKey>,
@@ -70,12 +71,6 @@ impl State {
             deployment_id,
             ..Self::default()
         }
-    }
-
-    /// 16 random bytes, made once, that tell this deployment from every other.
-    #[must_use]
-    pub fn deployment_id(&self) -> &[u8] {
-        &self.deployment_id
     }
 
     /// The public key that a name was pinned to.

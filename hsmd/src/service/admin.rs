@@ -7,8 +7,8 @@ use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
 
+use crate::guard;
 use crate::guard::entry::wall_clock;
-use crate::guard::{self, State};
 use crate::key::{self, key_state};
 use crate::keyring::Device;
 use crate::line::Line;
@@ -66,12 +66,10 @@ impl AdminService {
 
     fn state_of(&self, name: &str) -> Result<Option<wire::KeyState>, Status> {
         let key = self.line.keyring().get(name);
-        self.inspect(|state| key.map(|key| key_state(key, state)))
-    }
-
-    fn inspect<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, Status> {
-        let seen = self.line.guard().inspect(look);
-        seen.map_err(|error| Status::internal(error.to_string()))
+        let state = key.map(|key| key_state(key, self.line.guard()));
+        state
+            .transpose()
+            .map_err(|error| status_of(&key::Error::Guard(error)))
     }
 }
 
@@ -100,7 +98,8 @@ impl Admin for AdminService {
         &self,
         _request: Request<wire::ListKeyStatesRequest>,
     ) -> Result<Response<wire::ListKeyStatesResponse>, Status> {
-        let keys = self.inspect(|state| key::all_states(self.line.keyring(), state))?;
+        let keys = key::all_states(self.line.keyring(), self.line.guard())
+            .map_err(|error| status_of(&key::Error::Guard(error)))?;
         Ok(Response::new(wire::ListKeyStatesResponse { keys }))
     }
 

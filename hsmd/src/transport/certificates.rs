@@ -22,7 +22,7 @@ const CERTIFICATE: &str = "listen.certificate";
 const PRIVATE_KEY: &str = "listen.private_key";
 const CLIENT_CA: &str = "listen.client_ca";
 
-/// What a handshake needs. Clones share it, and all of them see a reload at their next handshake.
+/// What a handshake needs. Clones share it, and all of them see new files at their next handshake.
 #[derive(Clone)]
 pub struct Certificates(Arc<Shared>);
 
@@ -90,15 +90,6 @@ impl Certificates {
         })))
     }
 
-    /// Reads the files again, changed or not. Open connections stay; new handshakes use what was read.
-    ///
-    /// # Errors
-    /// As [`Certificates::load`]; what was in use before stays in use.
-    pub fn reload(&self) -> Result<(), Error> {
-        let stamps = self.paths().map(|path| stamp(path));
-        self.read_again(&mut self.watch(), stamps)
-    }
-
     /// When our certificate expires: the first of its chain that does.
     #[must_use]
     pub fn expires(&self) -> SystemTime {
@@ -116,7 +107,8 @@ impl Certificates {
         self.loaded().server
     }
 
-    /// Looks whether the files have changed, and takes them into use if they have and are at rest.
+    /// Looks whether the files have changed, and takes them into use if they have and are at rest. Open
+    /// connections stay; new handshakes use what was read.
     pub(super) fn look(&self) -> Look {
         let stamps = self.paths().map(|path| stamp(path));
         let mut watch = self.watch();

@@ -44,6 +44,7 @@ pub struct Peer(Arc<Description>);
 #[derive(Debug)]
 struct Description {
     address: SocketAddr,
+    /// SHA-256 of the certificate (DER).
     fingerprint: [u8; 32],
     identity: Result<Identity, IdentityError>,
 }
@@ -73,12 +74,6 @@ impl Peer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.0.address
-    }
-
-    /// SHA-256 of the certificate (DER).
-    #[must_use]
-    pub fn fingerprint(&self) -> &[u8; 32] {
-        &self.0.fingerprint
     }
 
     /// The caller, if the certificate is valid at `now`: from its first to its last second, both

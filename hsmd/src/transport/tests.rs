@@ -369,6 +369,11 @@ fn shown(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
+fn take_changed(certificates: &Certificates) {
+    assert!(matches!(certificates.look(), Look::Unchanged));
+    assert!(matches!(certificates.look(), Look::Reloaded));
+}
+
 #[tokio::test]
 async fn new_certificates_are_used_without_dropping_a_connection() {
     let files = Files::new();
@@ -379,7 +384,7 @@ async fn new_certificates_are_used_without_dropping_a_connection() {
 
     let renewed = files.authority.server();
     files.write_server(&renewed);
-    certificates.reload().unwrap();
+    take_changed(&certificates);
     let second = files.connect(address, Some(&sentry)).await.unwrap();
     incoming.next().await.unwrap().unwrap();
     assert_eq!(shown(&second), *renewed.certificate.der());
@@ -387,7 +392,7 @@ async fn new_certificates_are_used_without_dropping_a_connection() {
     echo(&mut first, &mut first_served).await;
 
     files.write("ca.pem", &authority().certificate.pem());
-    certificates.reload().unwrap();
+    take_changed(&certificates);
     assert_eq!(turned_away(&files, Some(&sentry)).await, "unknown_issuer");
     echo(&mut first, &mut first_served).await;
 }
@@ -398,7 +403,11 @@ async fn files_that_cannot_be_used_leave_the_old_ones_in_use() {
     let (address, certificates, mut incoming) = listen(&files).await;
     let before = certificates.expires();
     files.write("server.pem", "no certificate");
-    let error = certificates.reload().unwrap_err().to_string();
+    assert!(matches!(certificates.look(), Look::Unchanged));
+    let Look::Failed(error) = certificates.look() else {
+        panic!("files that cannot be used")
+    };
+    let error = error.to_string();
     assert!(
         error.contains("listen.certificate") && error.contains("server.pem"),
         "{error}"

@@ -58,7 +58,9 @@ fn a_missing_journal_is_refused_with_the_remedy_and_none_is_made() {
         let error = crate::open::<Memory>(&path, small()).err().unwrap();
         assert!(matches!(error, Error::Missing(_)), "{error}");
         assert!(
-            error.to_string().contains("create it first, or restore"),
+            error
+                .to_string()
+                .contains("with `hsmd state init`, or restore"),
             "{error}"
         );
         assert!(matches!(crate::read(&path), Err(Error::Missing(_))));

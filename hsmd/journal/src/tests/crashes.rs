@@ -258,6 +258,16 @@ fn the_reader_finds_segments_that_were_changed_taken_away_or_swapped() {
             .unwrap();
     });
     fails(&|journal| fs::rename(segment::path(journal, 2), segment::path(journal, 3)).unwrap());
+    // What is left cannot know of what was before it, and says where it begins.
+    let rest = temporary.path().join("rest");
+    copy(&path, &rest);
+    let whole = crate::read(&rest).unwrap().beginning();
+    assert_eq!((whole.segment, whole.index), (1, 0));
+    fs::remove_file(segment::path(&rest, 1)).unwrap();
+    let mut reader = crate::read(&rest).unwrap();
+    let beginning = reader.beginning();
+    assert_eq!((beginning.segment, beginning.index), (2, 2));
+    assert_eq!(reader.next().unwrap().unwrap().index, 2);
     // Another journal's segment of the same number, whole in itself.
     let stranger = temporary.path().join("stranger");
     create(&stranger);

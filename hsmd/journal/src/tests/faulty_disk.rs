@@ -277,3 +277,52 @@ fn a_spare_that_is_not_ready_holds_nobody_up() {
     assert_eq!(entries(temporary.path()).len(), 41);
     assert_eq!(open(temporary.path()).state.0.len(), 41);
 }
+
+/// A spare that takes many steps to prepare, and how many.
+const LARGE: u64 = 1 << 30;
+const STEPS: usize = 4096;
+
+#[test]
+fn a_recovery_does_not_wait_for_a_spare_that_is_not_ready() {
+    let temporary = tempfile::tempdir().unwrap();
+    create(temporary.path());
+    let disk = Disk::default();
+    let options = Options {
+        segment_bytes: LARGE,
+        ..small()
+    };
+    let opened = crate::open::open_on::<Memory>(disk.clone(), temporary.path(), options).unwrap();
+    let journal = opened.journal;
+    for n in 0..3 {
+        disk.plan.inject(Injection {
+            operation: Operation::Flush,
+            nth: disk.plan.count(Operation::Flush),
+            times: 1,
+            mode: Mode::Lost,
+        });
+        let segment = journal.status().segment;
+        let ticket = journal.append(vec![n], Urgency::Now).unwrap();
+        assert!(matches!(wait(&journal, ticket), Err(Error::NotDurable(_))));
+        wait(&journal, ticket).unwrap();
+        assert!(journal.status().segment > segment);
+    }
+    assert!(disk.plan.count(Operation::Zero) < STEPS);
+    journal.close().unwrap();
+    assert_eq!(entries(temporary.path()).len(), 4);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_spare_that_is_not_ready_and_leaves_nothing_of_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    create(temporary.path());
+    let disk = Disk::default();
+    let options = Options {
+        segment_bytes: LARGE,
+        ..small()
+    };
+    let opened = crate::open::open_on::<Memory>(disk.clone(), temporary.path(), options).unwrap();
+    opened.journal.close().unwrap();
+    assert!(disk.plan.count(Operation::Zero) < STEPS);
+    let left = super::files(temporary.path());
+    assert!(!left.contains(&"next.tmp".to_owned()), "{left:?}");
+}
