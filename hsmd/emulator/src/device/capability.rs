@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::ErrorCode;
+use super::object::Object;
 
 /// A set of capabilities, one bit each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -122,4 +123,16 @@ pub(crate) struct Authority {
     pub(crate) delegated: Capabilities,
     /// Domains in which it sees and makes objects.
     pub(crate) domains: Domains,
+}
+
+impl Authority {
+    /// What a session may do that was opened with this authentication key.
+    pub(crate) fn of(key: &Object) -> Self {
+        Self {
+            key_id: key.properties.id,
+            capabilities: key.properties.capabilities,
+            delegated: key.properties.delegated,
+            domains: key.properties.domains,
+        }
+    }
 }
