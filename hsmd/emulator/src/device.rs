@@ -4,6 +4,7 @@
 //! answer or an error of the device.
 
 mod algorithm;
+mod algorithm_toggle;
 mod audit;
 mod capability;
 mod commands;
@@ -19,6 +20,7 @@ mod scp03;
 mod session;
 mod state;
 mod store;
+mod unsealed;
 
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ use p256::SecretKey;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use algorithm_toggle::AlgorithmToggle;
 use audit::{Audit, Event, NO_KEY};
 use capability::{Authority, Capabilities, Domains};
 use commands::Command;
@@ -70,6 +73,7 @@ pub struct Device {
     firmware: Firmware,
     store: Store,
     audit: Audit,
+    algorithms: AlgorithmToggle,
     sessions: Sessions,
     booted: Duration,
     misbehaviour: Option<Misbehaviour>,
@@ -121,6 +125,7 @@ impl Device {
             firmware,
             store: Store::default(),
             audit: Audit::new(),
+            algorithms: AlgorithmToggle::default(),
             sessions: Sessions::default(),
             booted: now,
             misbehaviour: None,
@@ -131,13 +136,14 @@ impl Device {
 
     /// Switches a device on that has been in use; `None` if no device could be in this state.
     pub fn restore(state: State, firmware: Firmware, now: Duration) -> Option<Self> {
-        let (identity, agreement_key, store, audit) = state.restore()?;
+        let (identity, agreement_key, store, audit, algorithms) = state.restore()?;
         let mut device = Self {
             identity,
             agreement_key,
             firmware,
             store,
             audit,
+            algorithms,
             sessions: Sessions::default(),
             booted: now,
             misbehaviour: None,
@@ -158,12 +164,13 @@ impl Device {
             &self.agreement_key,
             &self.store,
             &self.audit,
+            &self.algorithms,
         )
     }
 
     /// Differs from an earlier value if [`Device::state`] does.
     pub fn revision(&self) -> u64 {
-        self.store.revision() + self.audit.revision()
+        self.store.revision() + self.audit.revision() + self.algorithms.revision()
     }
 
     /// Most bytes in a frame, either way.
@@ -349,14 +356,16 @@ impl Device {
         session_key: u16,
         result: &Result<Vec<u8>, ErrorCode>,
     ) {
-        let target = Command::from_byte(frame.command)
-            .map_or(NO_KEY, |command| command.target_key(frame.data, result));
+        let (target, second) = Command::from_byte(frame.command)
+            .map_or((NO_KEY, NO_KEY), |command| {
+                command.logged_keys(frame.data, result)
+            });
         self.audit.record(Event {
             command: frame.command,
             length: u16::try_from(frame.data.len()).unwrap_or(u16::MAX),
             session_key,
             target_key: target,
-            second_key: NO_KEY,
+            second_key: second,
             result: match result {
                 Ok(_) => frame::answer_code(frame.command),
                 Err(code) => code.byte(),
@@ -369,6 +378,7 @@ impl Device {
     fn reset(&mut self, now: Duration) {
         self.store.clear();
         self.audit.reset();
+        self.algorithms.reset();
         if let Ok(key) = key_agreement::new_key() {
             self.agreement_key = key;
         }

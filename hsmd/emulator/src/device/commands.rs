@@ -4,14 +4,24 @@ pub(crate) mod asymmetric;
 pub(crate) mod audit;
 pub(crate) mod authentication;
 pub(crate) mod general;
+pub(crate) mod hmac;
+pub(crate) mod key;
 pub(crate) mod object;
 pub(crate) mod opaque;
+pub(crate) mod option;
+pub(crate) mod otp;
 pub(crate) mod session;
+pub(crate) mod ssh;
+pub(crate) mod symmetric;
+pub(crate) mod template;
 
 use super::Device;
+use super::audit::NO_KEY;
 use super::capability::Authority;
 use super::error::ErrorCode;
 use super::frame::Fields;
+use super::object::ObjectType;
+use symmetric::Operation::{DecryptCbc, DecryptEcb, EncryptCbc, EncryptEcb};
 
 /// The commands, by their codes on the wire.
 ///
@@ -155,15 +165,17 @@ impl Command {
         Self::LIST.into_iter().find(|known| *known as u8 == byte)
     }
 
-    /// The key that the log shows as the command's target. A command that makes an object answers with its
-    /// identifier; others begin with the one that they use.
-    pub(crate) fn target_key(self, data: &[u8], result: &Result<Vec<u8>, ErrorCode>) -> u16 {
+    /// The keys that the log shows as the command's target and second key. A command that makes an object
+    /// answers with its identifier; others begin with those that they use.
+    pub(crate) fn logged_keys(
+        self,
+        data: &[u8],
+        result: &Result<Vec<u8>, ErrorCode>,
+    ) -> (u16, u16) {
         let names = match self {
-            Self::PutOpaque
-            | Self::PutAuthenticationKey
-            | Self::PutAsymmetricKey
-            | Self::GenerateAsymmetricKey => result.as_deref().unwrap_or(data),
+            _ if self.puts().or(self.generates()).is_some() => result.as_deref().unwrap_or(data),
             Self::GetOpaque
+            | Self::GetTemplate
             | Self::GetObjectInfo
             | Self::GetPublicKey
             | Self::SignPkcs1
@@ -173,21 +185,67 @@ impl Command {
             | Self::SignEcdsa
             | Self::SignEddsa
             | Self::DeriveEcdh
+            | Self::SignHmac
+            | Self::VerifyHmac
+            | Self::EncryptEcb
+            | Self::DecryptEcb
+            | Self::EncryptCbc
+            | Self::DecryptCbc
+            | Self::CreateOtpAead
+            | Self::RandomizeOtpAead
+            | Self::RewrapOtpAead
+            | Self::DecryptOtp
+            | Self::SignSshCertificate
             | Self::DeleteObject
             | Self::ChangeAuthenticationKey
             | Self::CreateSession => data,
             _ => &[],
         };
-        names
-            .first_chunk()
-            .map_or(super::audit::NO_KEY, |id| u16::from_be_bytes(*id))
+        let has_second = matches!(self, Self::RewrapOtpAead | Self::SignSshCertificate);
+        let key = |position: usize| {
+            names
+                .get(position..)
+                .and_then(<[u8]>::first_chunk)
+                .map_or(NO_KEY, |id| u16::from_be_bytes(*id))
+        };
+        (key(0), if has_second { key(2) } else { NO_KEY })
+    }
+
+    /// The type of object that the command imports.
+    fn puts(self) -> Option<ObjectType> {
+        match self {
+            Self::PutOpaque => Some(ObjectType::Opaque),
+            Self::PutAuthenticationKey => Some(ObjectType::AuthenticationKey),
+            Self::PutAsymmetricKey => Some(ObjectType::AsymmetricKey),
+            Self::PutHmacKey => Some(ObjectType::HmacKey),
+            Self::PutTemplate => Some(ObjectType::Template),
+            Self::PutOtpAeadKey => Some(ObjectType::OtpAeadKey),
+            Self::PutSymmetricKey => Some(ObjectType::SymmetricKey),
+            _ => None,
+        }
+    }
+
+    /// The type of key that the command generates.
+    fn generates(self) -> Option<ObjectType> {
+        match self {
+            Self::GenerateAsymmetricKey => Some(ObjectType::AsymmetricKey),
+            Self::GenerateHmacKey => Some(ObjectType::HmacKey),
+            Self::GenerateOtpAeadKey => Some(ObjectType::OtpAeadKey),
+            Self::GenerateSymmetricKey => Some(ObjectType::SymmetricKey),
+            _ => None,
+        }
     }
 
     /// Whether the answer is a signature.
     pub(crate) fn signs(self) -> bool {
         matches!(
             self,
-            Self::SignEcdsa | Self::SignEddsa | Self::SignPkcs1 | Self::SignPss
+            Self::SignEcdsa
+                | Self::SignEddsa
+                | Self::SignPkcs1
+                | Self::SignPss
+                | Self::SignHmac
+                | Self::SignSshCertificate
         )
     }
 }
@@ -200,6 +258,12 @@ pub(crate) fn execute(
     data: &[u8],
 ) -> Result<Vec<u8>, ErrorCode> {
     let fields = Fields::new(data);
+    if let Some(kind) = command.puts() {
+        return key::put(device, authority, kind, fields);
+    }
+    if let Some(kind) = command.generates() {
+        return key::generate(device, authority, kind, fields);
+    }
     match command {
         Command::Echo => Ok(data.to_vec()),
         Command::DeviceInfo => general::device_info(device, fields),
@@ -211,12 +275,8 @@ pub(crate) fn execute(
         Command::ListObjects => object::list(device, authority, fields),
         Command::GetObjectInfo => object::information(device, authority, fields),
         Command::DeleteObject => object::delete(device, authority, fields),
-        Command::PutOpaque => opaque::put(device, authority, fields),
         Command::GetOpaque => opaque::get(device, authority, fields),
-        Command::PutAuthenticationKey => authentication::put(device, authority, fields),
         Command::ChangeAuthenticationKey => authentication::change(device, authority, fields),
-        Command::PutAsymmetricKey => asymmetric::put(device, authority, fields),
-        Command::GenerateAsymmetricKey => asymmetric::generate(device, authority, fields),
         Command::GetPublicKey => asymmetric::public_key(device, authority, fields),
         Command::SignEddsa => asymmetric::sign_eddsa(device, authority, fields),
         Command::SignEcdsa => asymmetric::sign_ecdsa(device, authority, fields),
@@ -227,8 +287,20 @@ pub(crate) fn execute(
         Command::DecryptOaep => asymmetric::decrypt_oaep(device, authority, fields),
         Command::GetLogEntries => audit::get_entries(device, authority, fields),
         Command::SetLogIndex => audit::set_index(device, authority, fields),
-        Command::GetOption => audit::get_option(device, authority, fields),
-        Command::SetOption => audit::set_option(device, authority, fields),
+        Command::GetOption => option::get(device, authority, fields),
+        Command::SetOption => option::set(device, authority, fields),
+        Command::SignHmac => hmac::sign(device, authority, fields),
+        Command::VerifyHmac => hmac::verify(device, authority, fields),
+        Command::EncryptEcb => symmetric::run(device, authority, EncryptEcb, fields),
+        Command::DecryptEcb => symmetric::run(device, authority, DecryptEcb, fields),
+        Command::EncryptCbc => symmetric::run(device, authority, EncryptCbc, fields),
+        Command::DecryptCbc => symmetric::run(device, authority, DecryptCbc, fields),
+        Command::GetTemplate => template::get(device, authority, fields),
+        Command::CreateOtpAead => otp::create(device, authority, fields),
+        Command::RandomizeOtpAead => otp::randomize(device, authority, fields),
+        Command::RewrapOtpAead => otp::rewrap(device, authority, fields),
+        Command::DecryptOtp => otp::decrypt(device, authority, fields),
+        Command::SignSshCertificate => ssh::sign(device, authority, fields),
         _ => Err(ErrorCode::InvalidCommand),
     }
 }

@@ -132,19 +132,30 @@ impl Content {
         }
     }
 
-    /// Makes a new key of `kind`. An OTP AEAD key gets its nonce identifier from the host: see
-    /// [`Content::import`].
-    pub(crate) fn generate(kind: ObjectType, algorithm: Algorithm) -> Result<Self, ErrorCode> {
+    /// Makes a new key of `kind`. `given` comes from the host: the nonce identifier of an OTP AEAD key, nothing
+    /// for others.
+    pub(crate) fn generate(
+        kind: ObjectType,
+        algorithm: Algorithm,
+        given: &[u8],
+    ) -> Result<Self, ErrorCode> {
+        let given_length = match kind {
+            ObjectType::OtpAeadKey => NONCE_ID_LENGTH,
+            _ => 0,
+        };
+        exactly(given, given_length)?;
         let length = match kind {
             ObjectType::AsymmetricKey => {
                 return PrivateKey::generate(algorithm).map(Self::Private);
             }
+            ObjectType::OtpAeadKey => otp_key_length(algorithm)?,
             ObjectType::WrapKey => wrap_key_length(algorithm)?,
             ObjectType::HmacKey => hmac_key_limit(algorithm)?,
             ObjectType::SymmetricKey => symmetric_key_length(algorithm)?,
             _ => return Err(ErrorCode::InvalidData),
         };
-        Self::import(kind, algorithm, &random_bytes(length)?)
+        let bytes = Zeroizing::new([given, &random_bytes(length)?].concat());
+        Self::import(kind, algorithm, &bytes)
     }
 
     /// What [`Content::import`] makes this content from.

@@ -6,6 +6,50 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use super::algorithm::Algorithm;
 use super::error::ErrorCode;
 
+/// Algorithms that differ in their hash alone, in the order of [`Hash::LIST`].
+pub(crate) type Family = [Algorithm; 4];
+
+/// RSASSA-PKCS1-v1_5.
+pub(crate) const PKCS1: Family = [
+    Algorithm::RsaPkcs1Sha1,
+    Algorithm::RsaPkcs1Sha256,
+    Algorithm::RsaPkcs1Sha384,
+    Algorithm::RsaPkcs1Sha512,
+];
+/// RSASSA-PSS.
+pub(crate) const PSS: Family = [
+    Algorithm::RsaPssSha1,
+    Algorithm::RsaPssSha256,
+    Algorithm::RsaPssSha384,
+    Algorithm::RsaPssSha512,
+];
+/// RSAES-OAEP, by the hash of the label.
+pub(crate) const OAEP: Family = [
+    Algorithm::RsaOaepSha1,
+    Algorithm::RsaOaepSha256,
+    Algorithm::RsaOaepSha384,
+    Algorithm::RsaOaepSha512,
+];
+/// The mask generation function of PSS and OAEP.
+pub(crate) const MGF1: Family = [
+    Algorithm::Mgf1Sha1,
+    Algorithm::Mgf1Sha256,
+    Algorithm::Mgf1Sha384,
+    Algorithm::Mgf1Sha512,
+];
+pub(crate) const ECDSA: Family = [
+    Algorithm::EcdsaSha1,
+    Algorithm::EcdsaSha256,
+    Algorithm::EcdsaSha384,
+    Algorithm::EcdsaSha512,
+];
+pub(crate) const HMAC: Family = [
+    Algorithm::HmacSha1,
+    Algorithm::HmacSha256,
+    Algorithm::HmacSha384,
+    Algorithm::HmacSha512,
+];
+
 /// A hash function.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Hash {
@@ -28,23 +72,30 @@ impl Hash {
 
     /// The hash of a mask generation function MGF1; else [`ErrorCode::InvalidData`].
     pub(crate) fn of_mgf1(algorithm: Algorithm) -> Result<Self, ErrorCode> {
-        match algorithm {
-            Algorithm::Mgf1Sha1 => Ok(Self::Sha1),
-            Algorithm::Mgf1Sha256 => Ok(Self::Sha256),
-            Algorithm::Mgf1Sha384 => Ok(Self::Sha384),
-            Algorithm::Mgf1Sha512 => Ok(Self::Sha512),
-            _ => Err(ErrorCode::InvalidData),
-        }
+        Self::of(algorithm, MGF1)
     }
 
     /// The hash of an OAEP label; else [`ErrorCode::InvalidData`].
     pub(crate) fn of_oaep(algorithm: Algorithm) -> Result<Self, ErrorCode> {
-        match algorithm {
-            Algorithm::RsaOaepSha1 => Ok(Self::Sha1),
-            Algorithm::RsaOaepSha256 => Ok(Self::Sha256),
-            Algorithm::RsaOaepSha384 => Ok(Self::Sha384),
-            Algorithm::RsaOaepSha512 => Ok(Self::Sha512),
-            _ => Err(ErrorCode::InvalidData),
+        Self::of(algorithm, OAEP)
+    }
+
+    /// The hash of an algorithm of this family; else [`ErrorCode::InvalidData`].
+    pub(crate) fn of(algorithm: Algorithm, family: Family) -> Result<Self, ErrorCode> {
+        Self::LIST
+            .into_iter()
+            .find(|hash| hash.algorithm(family) == algorithm)
+            .ok_or(ErrorCode::InvalidData)
+    }
+
+    /// The algorithm of this family that has this hash.
+    pub(crate) fn algorithm(self, family: Family) -> Algorithm {
+        let [sha1, sha256, sha384, sha512] = family;
+        match self {
+            Self::Sha1 => sha1,
+            Self::Sha256 => sha256,
+            Self::Sha384 => sha384,
+            Self::Sha512 => sha512,
         }
     }
 

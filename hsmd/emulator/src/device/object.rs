@@ -47,6 +47,41 @@ impl ObjectType {
         self as u8
     }
 
+    /// Whether a key of this type has capabilities that it may give to others.
+    pub(crate) fn delegates(self) -> bool {
+        matches!(
+            self,
+            Self::AuthenticationKey | Self::WrapKey | Self::PublicWrapKey
+        )
+    }
+
+    /// What a session needs to import an object of this type.
+    pub(crate) fn put_capability(self) -> Capabilities {
+        match self {
+            Self::Opaque => Capabilities::PUT_OPAQUE,
+            Self::AuthenticationKey => Capabilities::PUT_AUTHENTICATION_KEY,
+            Self::AsymmetricKey => Capabilities::PUT_ASYMMETRIC_KEY,
+            Self::WrapKey => Capabilities::PUT_WRAP_KEY,
+            Self::HmacKey => Capabilities::PUT_HMAC_KEY,
+            Self::Template => Capabilities::PUT_TEMPLATE,
+            Self::OtpAeadKey => Capabilities::PUT_OTP_AEAD_KEY,
+            Self::SymmetricKey => Capabilities::PUT_SYMMETRIC_KEY,
+            Self::PublicWrapKey => Capabilities::PUT_PUBLIC_WRAP_KEY,
+        }
+    }
+
+    /// What a session needs to generate a key of this type; `None` where none can be generated.
+    pub(crate) fn generate_capability(self) -> Option<Capabilities> {
+        match self {
+            Self::AsymmetricKey => Some(Capabilities::GENERATE_ASYMMETRIC_KEY),
+            Self::WrapKey => Some(Capabilities::GENERATE_WRAP_KEY),
+            Self::HmacKey => Some(Capabilities::GENERATE_HMAC_KEY),
+            Self::OtpAeadKey => Some(Capabilities::GENERATE_OTP_AEAD_KEY),
+            Self::SymmetricKey => Some(Capabilities::GENERATE_SYMMETRIC_KEY),
+            _ => None,
+        }
+    }
+
     /// What a session needs to delete an object of this type.
     pub(crate) fn delete_capability(self) -> Capabilities {
         match self {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::algorithm::Algorithm;
+use super::algorithm_toggle::AlgorithmToggle;
 use super::audit::Audit;
 use super::capability::{Capabilities, Domains};
 use super::content::Content;
@@ -24,6 +25,7 @@ pub struct State {
     /// Type, identifier and last sequence number of objects that were deleted.
     last_sequences: Vec<(u8, u16, u8)>,
     audit: Audit,
+    algorithms: AlgorithmToggle,
 }
 
 impl State {
@@ -37,6 +39,7 @@ impl State {
         agreement_key: &SecretKey,
         store: &Store,
         audit: &Audit,
+        algorithms: &AlgorithmToggle,
     ) -> Self {
         let sequence = |((kind, id), sequence): (Name, u8)| (kind.byte(), id, sequence);
         Self {
@@ -47,11 +50,12 @@ impl State {
             objects: store.iter().map(Record::from).collect(),
             last_sequences: store.last_sequences().map(sequence).collect(),
             audit: audit.clone(),
+            algorithms: algorithms.clone(),
         }
     }
 
     /// `None` if no device could be in this state.
-    pub(crate) fn restore(self) -> Option<(Identity, SecretKey, Store, Audit)> {
+    pub(crate) fn restore(self) -> Option<(Identity, SecretKey, Store, Audit, AlgorithmToggle)> {
         if !EMULATOR_SERIALS.contains(&self.serial) {
             return None;
         }
@@ -65,7 +69,7 @@ impl State {
         let sequence = |(kind, id, last)| Some(((ObjectType::from_byte(kind).ok()?, id), last));
         let sequences: Option<Vec<_>> = self.last_sequences.into_iter().map(sequence).collect();
         let store = Store::restore(objects?, sequences?)?;
-        Some((identity, agreement_key, store, self.audit))
+        Some((identity, agreement_key, store, self.audit, self.algorithms))
     }
 }
 

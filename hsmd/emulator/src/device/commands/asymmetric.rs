@@ -1,68 +1,38 @@
 //! Asymmetric keys: making, showing and using them.
 
-use super::object::{permit, properties};
+use super::key::usable;
 use crate::device::Device;
 use crate::device::algorithm::Algorithm;
 use crate::device::capability::{Authority, Capabilities};
 use crate::device::content::Content;
 use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
-use crate::device::hash::Hash;
-use crate::device::object::{ObjectType, Origin};
+use crate::device::hash::{self, Hash};
+use crate::device::object::ObjectType;
 use crate::device::private_key::PrivateKey;
-use crate::device::private_key::rsa::RsaKey;
+use crate::device::private_key::rsa::{self, RsaKey};
 
 /// Longest message of SIGN EDDSA in bytes.
 pub const EDDSA_MESSAGE_LIMIT: usize = 2019;
 
-/// PUT ASYMMETRIC KEY: answers with the identifier.
-pub(crate) fn put(
-    device: &mut Device,
-    authority: &Authority,
-    mut fields: Fields<'_>,
-) -> Result<Vec<u8>, ErrorCode> {
-    let properties = properties(&mut fields, false)?;
-    permit(authority, Capabilities::PUT_ASYMMETRIC_KEY, &properties)?;
-    let content = Content::import(
-        ObjectType::AsymmetricKey,
-        properties.algorithm,
-        fields.rest(),
-    )?;
-    let id = device.store.insert(properties, Origin::IMPORTED, content)?;
-    Ok(id.to_be_bytes().to_vec())
-}
+/// First firmware with public keys of other objects than asymmetric keys.
+const PUBLIC_KEY_TYPE_SINCE: (u8, u8, u8) = (2, 4, 0);
 
-/// GENERATE ASYMMETRIC KEY: answers with the identifier.
-pub(crate) fn generate(
-    device: &mut Device,
-    authority: &Authority,
-    mut fields: Fields<'_>,
-) -> Result<Vec<u8>, ErrorCode> {
-    let properties = properties(&mut fields, false)?;
-    fields.end()?;
-    permit(
-        authority,
-        Capabilities::GENERATE_ASYMMETRIC_KEY,
-        &properties,
-    )?;
-    let content = Content::generate(ObjectType::AsymmetricKey, properties.algorithm)?;
-    let id = device
-        .store
-        .insert(properties, Origin::GENERATED, content)?;
-    Ok(id.to_be_bytes().to_vec())
-}
-
-/// GET PUBLIC KEY: the algorithm, then the key; needs no capability.
+/// GET PUBLIC KEY: the algorithm, then the key; needs no capability. Newer firmware takes the type of the
+/// object too; without it, an asymmetric key is meant.
 pub(crate) fn public_key(
     device: &Device,
     authority: &Authority,
     mut fields: Fields<'_>,
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
+    let kind = if !fields.is_empty() && device.firmware >= PUBLIC_KEY_TYPE_SINCE {
+        ObjectType::from_byte(fields.u8()?)?
+    } else {
+        ObjectType::AsymmetricKey
+    };
     fields.end()?;
-    let object = device
-        .store
-        .get((ObjectType::AsymmetricKey, id), authority.domains)?;
+    let object = device.store.get((kind, id), authority.domains)?;
     let Content::Private(key) = &object.content else {
         return Err(ErrorCode::InvalidData);
     };
@@ -91,7 +61,13 @@ pub(crate) fn sign_ecdsa(
     mut fields: Fields<'_>,
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
-    private_key(device, authority, id, Capabilities::SIGN_ECDSA)?.sign_ecdsa(fields.rest())
+    let key = private_key(device, authority, id, Capabilities::SIGN_ECDSA)?;
+    let digest = fields.rest();
+    // Of a digest that the host fitted to the curve nobody knows the hash.
+    if let Ok(hash) = Hash::of_length(digest.len()) {
+        device.algorithms.require(hash.algorithm(hash::ECDSA))?;
+    }
+    key.sign_ecdsa(digest)
 }
 
 /// DERIVE ECDH: the peer's point in, the x coordinate of the shared point out.
@@ -101,20 +77,26 @@ pub(crate) fn derive_ecdh(
     mut fields: Fields<'_>,
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
-    match private_key(device, authority, id, Capabilities::DERIVE_ECDH)? {
+    let key = private_key(device, authority, id, Capabilities::DERIVE_ECDH)?;
+    device.algorithms.require(Algorithm::Ecdh)?;
+    match key {
         PrivateKey::Ec(key) => Ok(key.agree(fields.rest())?.to_vec()),
         _ => Err(ErrorCode::InvalidData),
     }
 }
 
-/// SIGN PKCS1 over a digest.
+/// SIGN PKCS1 over a digest or a DigestInfo.
 pub(crate) fn sign_pkcs1(
     device: &Device,
     authority: &Authority,
     mut fields: Fields<'_>,
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
-    rsa_key(device, authority, id, Capabilities::SIGN_PKCS)?.sign_pkcs1(fields.rest())
+    let key = rsa_key(device, authority, id, Capabilities::SIGN_PKCS)?;
+    let digest = rsa::pkcs1_digest(fields.rest())?;
+    let hash = Hash::of_length(digest.len())?;
+    device.algorithms.require(hash.algorithm(hash::PKCS1))?;
+    key.sign_pkcs1(digest)
 }
 
 /// SIGN PSS over a digest: the algorithm of MGF1, the length of the salt, the digest.
@@ -127,8 +109,11 @@ pub(crate) fn sign_pss(
     let mgf1 = fields.u8()?;
     let salt_length = fields.u16()?.into();
     let key = rsa_key(device, authority, id, Capabilities::SIGN_PSS)?;
-    let mgf1 = Hash::of_mgf1(Algorithm::from_byte(mgf1)?)?;
-    key.sign_pss(fields.rest(), mgf1, salt_length)
+    let mgf1 = enabled_mgf1(device, mgf1)?;
+    let digest = fields.rest();
+    let hash = Hash::of_length(digest.len())?;
+    device.algorithms.require(hash.algorithm(hash::PSS))?;
+    key.sign_pss(digest, mgf1, salt_length)
 }
 
 /// DECRYPT PKCS1.
@@ -139,6 +124,7 @@ pub(crate) fn decrypt_pkcs1(
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
     let key = rsa_key(device, authority, id, Capabilities::DECRYPT_PKCS)?;
+    device.algorithms.require(Algorithm::RsaPkcs1Decrypt)?;
     Ok(key.decrypt_pkcs1(fields.rest())?.to_vec())
 }
 
@@ -151,17 +137,25 @@ pub(crate) fn decrypt_oaep(
     let id = fields.u16()?;
     let mgf1 = fields.u8()?;
     let key = rsa_key(device, authority, id, Capabilities::DECRYPT_OAEP)?;
-    let mgf1 = Hash::of_mgf1(Algorithm::from_byte(mgf1)?)?;
+    let mgf1 = enabled_mgf1(device, mgf1)?;
     let (ciphertext, label_digest) = fields
         .rest()
         .split_at_checked(key.modulus_length())
         .ok_or(ErrorCode::WrongLength)?;
+    let hash = Hash::of_length(label_digest.len())?;
+    device.algorithms.require(hash.algorithm(hash::OAEP))?;
     let message = key.oaep_decrypt(mgf1, label_digest, ciphertext)?;
     Ok(message.to_vec())
 }
 
+fn enabled_mgf1(device: &Device, algorithm: u8) -> Result<Hash, ErrorCode> {
+    let algorithm = Algorithm::from_byte(algorithm)?;
+    device.algorithms.require(algorithm)?;
+    Hash::of_mgf1(algorithm)
+}
+
 /// The key as in [`private_key`], which must be an RSA key.
-fn rsa_key<'a>(
+pub(crate) fn rsa_key<'a>(
     device: &'a Device,
     authority: &Authority,
     id: u16,
@@ -173,19 +167,14 @@ fn rsa_key<'a>(
     }
 }
 
-/// The key, provided that both the session and the key have the capability.
+/// The key of an object that is [`usable`].
 pub(crate) fn private_key<'a>(
     device: &'a Device,
     authority: &Authority,
     id: u16,
     needed: Capabilities,
 ) -> Result<&'a PrivateKey, ErrorCode> {
-    authority.capabilities.require(needed)?;
-    let object = device
-        .store
-        .get((ObjectType::AsymmetricKey, id), authority.domains)?;
-    object.properties.capabilities.require(needed)?;
-    match &object.content {
+    match &usable(device, authority, ObjectType::AsymmetricKey, id, needed)?.content {
         Content::Private(key) => Ok(key),
         _ => Err(ErrorCode::InvalidData),
     }

@@ -80,22 +80,11 @@ impl RsaKey {
         self.0.size()
     }
 
-    /// RSASSA-PKCS1-v1_5 over a digest, whose length tells the hash, or over a DigestInfo (RFC 8017, 9.2).
-    /// [`ErrorCode::WrongLength`] for anything else.
-    pub(crate) fn sign_pkcs1(&self, data: &[u8]) -> Result<Vec<u8>, ErrorCode> {
-        for scheme in [
-            Pkcs1v15Sign::new::<Sha1>(),
-            Pkcs1v15Sign::new::<Sha256>(),
-            Pkcs1v15Sign::new::<Sha384>(),
-            Pkcs1v15Sign::new::<Sha512>(),
-        ] {
-            let digest = data.strip_prefix(&*scheme.prefix).unwrap_or(data);
-            if Some(digest.len()) == scheme.hash_len {
-                let signature = self.0.sign(scheme, digest);
-                return signature.map_err(|_| ErrorCode::CommandUnexecuted);
-            }
-        }
-        Err(ErrorCode::WrongLength)
+    /// RSASSA-PKCS1-v1_5 over a digest, whose length tells the hash.
+    pub(crate) fn sign_pkcs1(&self, digest: &[u8]) -> Result<Vec<u8>, ErrorCode> {
+        self.0
+            .sign(pkcs1_scheme(Hash::of_length(digest.len())?), digest)
+            .map_err(|_| ErrorCode::CommandUnexecuted)
     }
 
     /// RSASSA-PSS over a digest, whose length tells the hash; that of MGF1 and the length of the salt are
@@ -166,6 +155,11 @@ impl RsaPublic {
         self.0.n_bytes().to_vec()
     }
 
+    /// Whether the signature, RSASSA-PKCS1-v1_5, is this key's over the digest.
+    pub(crate) fn verifies_pkcs1(&self, hash: Hash, digest: &[u8], signature: &[u8]) -> bool {
+        self.0.verify(pkcs1_scheme(hash), digest, signature).is_ok()
+    }
+
     /// RSAES-OAEP; see [`RsaKey::oaep_decrypt`]. [`ErrorCode::WrongLength`] if the message does not fit.
     pub(crate) fn oaep_encrypt(
         &self,
@@ -178,6 +172,29 @@ impl RsaPublic {
         hazmat::rsa_encrypt(&self.0, &number)
             .map(|number| number.to_be_bytes().to_vec())
             .map_err(|_| ErrorCode::CommandUnexecuted)
+    }
+}
+
+/// The digest in what RSASSA-PKCS1-v1_5 is to sign: a bare digest, or a DigestInfo (RFC 8017, 9.2). Else
+/// [`ErrorCode::WrongLength`].
+pub(crate) fn pkcs1_digest(data: &[u8]) -> Result<&[u8], ErrorCode> {
+    Hash::LIST
+        .into_iter()
+        .find_map(|hash| {
+            let digest = data
+                .strip_prefix(&*pkcs1_scheme(hash).prefix)
+                .unwrap_or(data);
+            (digest.len() == hash.length()).then_some(digest)
+        })
+        .ok_or(ErrorCode::WrongLength)
+}
+
+fn pkcs1_scheme(hash: Hash) -> Pkcs1v15Sign {
+    match hash {
+        Hash::Sha1 => Pkcs1v15Sign::new::<Sha1>(),
+        Hash::Sha256 => Pkcs1v15Sign::new::<Sha256>(),
+        Hash::Sha384 => Pkcs1v15Sign::new::<Sha384>(),
+        Hash::Sha512 => Pkcs1v15Sign::new::<Sha512>(),
     }
 }
 
@@ -212,7 +229,7 @@ mod tests {
             let salts = [0, 20, 256 - 2 - hash.length()];
             let verify = |scheme: Pkcs1v15Sign| {
                 let information = [&scheme.prefix[..], &digest].concat();
-                assert_eq!(KEY.sign_pkcs1(&information).unwrap(), pkcs1);
+                assert_eq!(pkcs1_digest(&information), Ok(&digest[..]));
                 public.verify(scheme, &digest, &pkcs1).unwrap();
             };
             macro_rules! check {
@@ -235,8 +252,8 @@ mod tests {
             assert_eq!(too_long.unwrap_err(), ErrorCode::InvalidData);
         }
         for length in [0, 19, 21, 63, 200, 300] {
-            let refused = KEY.sign_pkcs1(&vec![0x30; length]);
-            assert_eq!(refused, Err(ErrorCode::WrongLength), "{length}");
+            let data = vec![0x30; length];
+            assert_eq!(pkcs1_digest(&data), Err(ErrorCode::WrongLength), "{length}");
         }
     }
 

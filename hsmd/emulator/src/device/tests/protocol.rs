@@ -105,7 +105,7 @@ fn frames_of_the_wrong_length_are_refused() {
         &[1],
         &[1, 0, 5, 0],
         &[0x54, 0, 1, 0],
-        &[0x54, 0, 3, 0, 1, 0],
+        &[0x54, 0, 4, 0, 1, 3, 0],
     ] {
         let answer = session.send_raw(&mut device, START, plaintext).unwrap();
         assert_eq!(answer, wrong, "{plaintext:?}");
