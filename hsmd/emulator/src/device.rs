@@ -3,6 +3,7 @@
 //! [`Device::handle`] takes one frame and gives one frame. Any bytes may come; what comes back is an
 //! answer or an error of the device.
 
+mod aes_ccm;
 mod algorithm;
 mod algorithm_toggle;
 mod audit;
@@ -21,6 +22,7 @@ mod session;
 mod state;
 mod store;
 mod unsealed;
+mod wrapped_object;
 
 use std::time::Duration;
 

@@ -57,7 +57,14 @@ macro_rules! scenarios {
     };
 }
 
-scenarios![authentication, device, ed25519_keys, objects, sessions,];
+scenarios![
+    authentication,
+    device,
+    ed25519_keys,
+    objects,
+    sessions,
+    wrap
+];
 
 #[test]
 fn every_scenario_has_a_test() {

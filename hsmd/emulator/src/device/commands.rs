@@ -14,6 +14,7 @@ pub(crate) mod session;
 pub(crate) mod ssh;
 pub(crate) mod symmetric;
 pub(crate) mod template;
+pub(crate) mod wrap;
 
 use super::Device;
 use super::audit::NO_KEY;
@@ -198,17 +199,35 @@ impl Command {
             | Self::SignSshCertificate
             | Self::DeleteObject
             | Self::ChangeAuthenticationKey
+            | Self::SignAttestationCertificate
+            | Self::ExportWrapped
+            | Self::ImportWrapped
+            | Self::WrapData
+            | Self::UnwrapData
+            | Self::ExportWrappedRsa
+            | Self::ImportWrappedRsa
+            | Self::WrapKeyRsa
+            | Self::UnwrapKeyRsa
             | Self::CreateSession => data,
             _ => &[],
         };
-        let has_second = matches!(self, Self::RewrapOtpAead | Self::SignSshCertificate);
-        let key = |position: usize| {
+        let second = match self {
+            Self::RewrapOtpAead | Self::SignSshCertificate | Self::SignAttestationCertificate => {
+                data.get(2..)
+            }
+            // The object: behind its type in the command, or in the answer.
+            Self::ExportWrapped | Self::ExportWrappedRsa | Self::WrapKeyRsa => data.get(3..),
+            Self::ImportWrapped | Self::ImportWrappedRsa | Self::UnwrapKeyRsa => {
+                result.as_ref().ok().and_then(|answer| answer.get(1..))
+            }
+            _ => None,
+        };
+        let key = |names: Option<&[u8]>| {
             names
-                .get(position..)
                 .and_then(<[u8]>::first_chunk)
                 .map_or(NO_KEY, |id| u16::from_be_bytes(*id))
         };
-        (key(0), if has_second { key(2) } else { NO_KEY })
+        (key(Some(names)), key(second))
     }
 
     /// The type of object that the command imports.
@@ -221,6 +240,8 @@ impl Command {
             Self::PutTemplate => Some(ObjectType::Template),
             Self::PutOtpAeadKey => Some(ObjectType::OtpAeadKey),
             Self::PutSymmetricKey => Some(ObjectType::SymmetricKey),
+            Self::PutWrapKey => Some(ObjectType::WrapKey),
+            Self::PutPublicWrapKey => Some(ObjectType::PublicWrapKey),
             _ => None,
         }
     }
@@ -232,6 +253,7 @@ impl Command {
             Self::GenerateHmacKey => Some(ObjectType::HmacKey),
             Self::GenerateOtpAeadKey => Some(ObjectType::OtpAeadKey),
             Self::GenerateSymmetricKey => Some(ObjectType::SymmetricKey),
+            Self::GenerateWrapKey => Some(ObjectType::WrapKey),
             _ => None,
         }
     }
@@ -285,6 +307,10 @@ pub(crate) fn execute(
         Command::SignPss => asymmetric::sign_pss(device, authority, fields),
         Command::DecryptPkcs1 => asymmetric::decrypt_pkcs1(device, authority, fields),
         Command::DecryptOaep => asymmetric::decrypt_oaep(device, authority, fields),
+        Command::ExportWrapped => wrap::export(device, authority, fields),
+        Command::ImportWrapped => wrap::import(device, authority, fields),
+        Command::WrapData => wrap::wrap_data(device, authority, fields),
+        Command::UnwrapData => wrap::unwrap_data(device, authority, fields),
         Command::GetLogEntries => audit::get_entries(device, authority, fields),
         Command::SetLogIndex => audit::set_index(device, authority, fields),
         Command::GetOption => option::get(device, authority, fields),

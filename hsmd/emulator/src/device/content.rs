@@ -7,6 +7,7 @@ use super::algorithm::Algorithm;
 use super::error::ErrorCode;
 use super::object::ObjectType;
 use super::private_key::PrivateKey;
+use super::private_key::rsa::{RsaKey, RsaPublic};
 use super::scp03::{KEY_LENGTH, StaticKeys};
 
 /// Most bytes in an opaque object or a template.
@@ -27,6 +28,11 @@ pub(crate) enum Content {
     Private(PrivateKey),
     /// An AES-CCM wrap key of 16, 24 or 32 bytes.
     Wrap(Zeroizing<Vec<u8>>),
+    /// A wrap key that opens what its public half wrapped.
+    RsaWrap(RsaKey),
+    /// A wrap key that only wraps.
+    PublicWrap(RsaPublic),
+    /// An HMAC key, with zeros behind it up to the block length of the hash, which changes no code.
     Hmac(Zeroizing<Vec<u8>>),
     /// An AES key of 16, 24 or 32 bytes and the nonce identifier that its AEADs carry.
     OtpAead {
@@ -47,7 +53,8 @@ impl Content {
                 ObjectType::AuthenticationKey
             }
             Self::Private(_) => ObjectType::AsymmetricKey,
-            Self::Wrap(_) => ObjectType::WrapKey,
+            Self::Wrap(_) | Self::RsaWrap(_) => ObjectType::WrapKey,
+            Self::PublicWrap(_) => ObjectType::PublicWrapKey,
             Self::Hmac(_) => ObjectType::HmacKey,
             Self::OtpAead { .. } => ObjectType::OtpAeadKey,
             Self::Symmetric(_) => ObjectType::SymmetricKey,
@@ -65,7 +72,11 @@ impl Content {
             Self::Private(key) => key.length(),
             // The key and 8 bytes of delegated capabilities.
             Self::Wrap(key) => key.len() + 8,
-            Self::Hmac(key) | Self::Symmetric(key) => key.len(),
+            Self::RsaWrap(key) => key.modulus_length() / 2 * 7 + 8,
+            Self::PublicWrap(key) => key.modulus().len() + 8,
+            // The device keeps it twice, for the inner and the outer hash.
+            Self::Hmac(key) => 2 * key.len(),
+            Self::Symmetric(key) => key.len(),
             Self::OtpAead { key, .. } => key.len() + NONCE_ID_LENGTH,
         }
     }
@@ -104,15 +115,24 @@ impl Content {
             (ObjectType::AsymmetricKey, _) => {
                 PrivateKey::import(algorithm, bytes).map(Self::Private)
             }
+            (ObjectType::WrapKey, Algorithm::Rsa2048 | Algorithm::Rsa3072 | Algorithm::Rsa4096) => {
+                RsaKey::import(algorithm, bytes).map(Self::RsaWrap)
+            }
+            (ObjectType::PublicWrapKey, _) => {
+                RsaPublic::import(algorithm, bytes).map(Self::PublicWrap)
+            }
             (ObjectType::WrapKey, _) => {
                 exactly(bytes, wrap_key_length(algorithm)?)?;
                 Ok(Self::Wrap(secret()))
             }
             (ObjectType::HmacKey, _) => {
-                if bytes.is_empty() || bytes.len() > hmac_key_limit(algorithm)? {
+                let limit = hmac_key_limit(algorithm)?;
+                if bytes.is_empty() || bytes.len() > limit {
                     return Err(ErrorCode::WrongLength);
                 }
-                Ok(Self::Hmac(secret()))
+                let mut key = Zeroizing::new(vec![0; limit]);
+                key.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                Ok(Self::Hmac(key))
             }
             (ObjectType::OtpAeadKey, _) => {
                 let (nonce_id, key) = bytes
@@ -149,7 +169,12 @@ impl Content {
                 return PrivateKey::generate(algorithm).map(Self::Private);
             }
             ObjectType::OtpAeadKey => otp_key_length(algorithm)?,
-            ObjectType::WrapKey => wrap_key_length(algorithm)?,
+            ObjectType::WrapKey => match algorithm {
+                Algorithm::Rsa2048 | Algorithm::Rsa3072 | Algorithm::Rsa4096 => {
+                    return RsaKey::generate(algorithm).map(Self::RsaWrap);
+                }
+                _ => wrap_key_length(algorithm)?,
+            },
             ObjectType::HmacKey => hmac_key_limit(algorithm)?,
             ObjectType::SymmetricKey => symmetric_key_length(algorithm)?,
             _ => return Err(ErrorCode::InvalidData),
@@ -158,7 +183,20 @@ impl Content {
         Self::import(kind, algorithm, &bytes)
     }
 
-    /// What [`Content::import`] makes this content from.
+    /// Makes the content from what [`Content::export`] gives, which is more than a host may bring.
+    pub(crate) fn restore(
+        kind: ObjectType,
+        algorithm: Algorithm,
+        bytes: &[u8],
+    ) -> Result<Self, ErrorCode> {
+        match kind {
+            ObjectType::AsymmetricKey => PrivateKey::restore(algorithm, bytes).map(Self::Private),
+            _ => Self::import(kind, algorithm, bytes),
+        }
+    }
+
+    /// What [`Content::import`], or for Ed25519 keys without their seed [`Content::restore`], makes this
+    /// content from.
     pub(crate) fn export(&self) -> Zeroizing<Vec<u8>> {
         match self {
             Self::Opaque(data) | Self::Template(data) => Zeroizing::new(data.clone()),
@@ -169,6 +207,8 @@ impl Content {
                 Zeroizing::new(point.as_bytes().get(1..).unwrap_or_default().to_vec())
             }
             Self::Private(key) => key.export(),
+            Self::RsaWrap(key) => key.export(),
+            Self::PublicWrap(key) => Zeroizing::new(key.modulus()),
             Self::Wrap(key) | Self::Hmac(key) | Self::Symmetric(key) => key.clone(),
             Self::OtpAead { nonce_id, key } => Zeroizing::new([nonce_id, key.as_slice()].concat()),
         }

@@ -1,21 +1,23 @@
 //! The private keys of asymmetric objects, and what they do.
 
 pub(crate) mod ec;
+mod ed25519;
 mod padding;
 pub(crate) mod rsa;
+pub(crate) mod wrapped;
 
-use ed25519_dalek::Signer as _;
 use zeroize::Zeroizing;
 
 use super::algorithm::Algorithm;
 use super::error::ErrorCode;
 use super::random;
 use ec::EcKey;
+use ed25519::Ed25519Key;
 use rsa::RsaKey;
 
 /// A private key.
 pub(crate) enum PrivateKey {
-    Ed25519(ed25519_dalek::SigningKey),
+    Ed25519(Ed25519Key),
     Ec(Box<dyn EcKey>),
     Rsa(RsaKey),
 }
@@ -24,7 +26,7 @@ impl PrivateKey {
     /// Length in bytes as the object's information shows it.
     pub(crate) fn length(&self) -> usize {
         match self {
-            Self::Ed25519(_) => 128,
+            Self::Ed25519(key) => key.length(),
             // The private scalar and both coordinates of the public point.
             Self::Ec(key) => 3 * key.coordinate_length(),
             // The modulus and the five numbers of RFC 8017, 3.2, of half its length. With them as many keys
@@ -37,10 +39,7 @@ impl PrivateKey {
     /// of an RSA key ([`RsaKey::import`]).
     pub(crate) fn import(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, ErrorCode> {
         match algorithm {
-            Algorithm::Ed25519 => bytes
-                .try_into()
-                .map(Self::Ed25519)
-                .map_err(|_| ErrorCode::WrongLength),
+            Algorithm::Ed25519 => Ed25519Key::import(bytes).map(Self::Ed25519),
             Algorithm::Rsa2048 | Algorithm::Rsa3072 | Algorithm::Rsa4096 => {
                 RsaKey::import(algorithm, bytes).map(Self::Rsa)
             }
@@ -59,10 +58,21 @@ impl PrivateKey {
         }
     }
 
-    /// What [`PrivateKey::import`] makes this key from.
+    /// Makes a key from what [`PrivateKey::export`] gives, which is more than a host may bring.
+    pub(crate) fn restore(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, ErrorCode> {
+        match algorithm {
+            Algorithm::Ed25519 => Ed25519Key::import(bytes)
+                .or_else(|_| Ed25519Key::from_wrapped(bytes))
+                .map(Self::Ed25519),
+            _ => Self::import(algorithm, bytes),
+        }
+    }
+
+    /// What [`PrivateKey::import`] makes this key from; the expanded form of an Ed25519 key that came without
+    /// its seed.
     pub(crate) fn export(&self) -> Zeroizing<Vec<u8>> {
         match self {
-            Self::Ed25519(key) => Zeroizing::new(key.as_bytes().to_vec()),
+            Self::Ed25519(key) => key.export(),
             Self::Ec(key) => key.export(),
             Self::Rsa(key) => key.export(),
         }
@@ -71,7 +81,7 @@ impl PrivateKey {
     /// The public key: 32 bytes for Ed25519 (RFC 8032), the modulus of an RSA key, else both coordinates.
     pub(crate) fn public_key(&self) -> Vec<u8> {
         match self {
-            Self::Ed25519(key) => key.verifying_key().to_bytes().to_vec(),
+            Self::Ed25519(key) => key.public_key(),
             // Without the leading 0x04 of the uncompressed form.
             Self::Ec(key) => key.public_point().split_off(1),
             Self::Rsa(key) => key.public_key().modulus(),
@@ -81,7 +91,7 @@ impl PrivateKey {
     /// Ed25519 over the message itself; 64 bytes.
     pub(crate) fn sign_eddsa(&self, message: &[u8]) -> Result<Vec<u8>, ErrorCode> {
         match self {
-            Self::Ed25519(key) => Ok(key.sign(message).to_bytes().to_vec()),
+            Self::Ed25519(key) => Ok(key.sign(message)),
             _ => Err(ErrorCode::InvalidData),
         }
     }

@@ -121,7 +121,7 @@ impl Record {
             },
             origin: Origin::from_byte(self.origin)?,
             sequence: self.sequence,
-            content: Content::import(kind, self.algorithm, &self.content.0).ok()?,
+            content: Content::restore(kind, self.algorithm, &self.content.0).ok()?,
         })
     }
 }

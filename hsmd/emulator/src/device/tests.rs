@@ -5,6 +5,7 @@ mod asymmetric_session;
 mod authority;
 mod objects;
 mod protocol;
+mod wrap;
 
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use k256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use yubihsm::asymmetric::Algorithm;
 use yubihsm::client::ErrorKind;
 use yubihsm::object::{Filter, Label, Type};
-use yubihsm::{Capability, Client, Domain, audit, authentication, command, opaque, wrap};
+use yubihsm::{Capability, Client, Domain, audit, authentication, command, opaque};
 use yubihsm_emulator::{EMULATOR_MARK, EMULATOR_SERIALS, Emulator, Settings};
 
 use crate::{ManualClock, admin, any_port, connector, open, start};
@@ -285,19 +285,6 @@ fn the_audit_log_records_what_it_is_told_to() {
         client.get_force_audit_option().unwrap(),
         audit::AuditOption::Off
     );
-}
-
-#[test]
-fn what_is_not_implemented_is_refused_and_the_session_goes_on() {
-    let emulator = start();
-    let client = admin(&emulator);
-    let algorithm = wrap::Algorithm::Aes256Ccm;
-    let none = Capability::empty();
-    let refused = client
-        .generate_wrap_key(4, Label::default(), Domain::DOM1, none, none, algorithm)
-        .unwrap_err();
-    assert_eq!(*refused.kind(), ErrorKind::DeviceError);
-    client.echo(&b"still here"[..]).unwrap();
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod connector;
 mod control;
 mod faults;
 mod state_file;
+mod wrap;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -70,6 +70,41 @@ impl RsaKey {
         bytes
     }
 
+    /// The primes, the exponents and the coefficient of RFC 8017, 3.2, each half as long as the modulus, and
+    /// the modulus: what stands in a wrapped object.
+    pub(crate) fn to_wrapped(&self) -> Zeroizing<Vec<u8>> {
+        let half = self.modulus_length() / 2;
+        let mut bytes = self.export();
+        let coefficient = self.0.qinv().map(|form| form.retrieve());
+        for number in [self.0.dp(), self.0.dq(), coefficient.as_ref()] {
+            let number = number.map(|number| Zeroizing::new(number.to_be_bytes()));
+            let number = number.as_deref().map_or(&[][..], |number| number);
+            // The crate keeps leading zeros of its own liking.
+            let significant = number.iter().skip_while(|byte| **byte == 0).count();
+            bytes.extend(std::iter::repeat_n(0, half.saturating_sub(significant)));
+            bytes.extend(number.iter().skip_while(|byte| **byte == 0));
+        }
+        bytes.extend(self.public_key().modulus());
+        bytes
+    }
+
+    /// Makes a key from what [`RsaKey::to_wrapped`] gives.
+    ///
+    /// # Errors
+    /// As [`RsaKey::import`], and [`ErrorCode::InvalidData`] if the numbers do not belong together.
+    pub(crate) fn from_wrapped(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, ErrorCode> {
+        let length = modulus_length(algorithm)?;
+        if bytes.len() != length / 2 * 7 {
+            return Err(ErrorCode::WrongLength);
+        }
+        let key = Self::import(algorithm, bytes.get(..length).unwrap_or_default())?;
+        if key.to_wrapped().as_slice() == bytes {
+            Ok(key)
+        } else {
+            Err(ErrorCode::InvalidData)
+        }
+    }
+
     /// The public half.
     pub(crate) fn public_key(&self) -> RsaPublic {
         RsaPublic(self.0.to_public_key())
