@@ -60,10 +60,17 @@ macro_rules! scenarios {
 scenarios![
     authentication,
     device,
+    ec_keys,
     ed25519_keys,
+    hmac_keys,
     objects,
+    options,
+    otp_keys,
+    rsa_keys,
     sessions,
-    wrap
+    ssh_certificates,
+    symmetric_keys,
+    wrap,
 ];
 
 #[test]

@@ -3,6 +3,7 @@
 mod arbitrary;
 mod asymmetric_session;
 mod authority;
+mod keys;
 mod objects;
 mod protocol;
 mod wrap;
