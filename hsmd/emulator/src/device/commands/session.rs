@@ -31,12 +31,7 @@ pub(crate) fn create(
     let key = device
         .store
         .get((ObjectType::AuthenticationKey, key_id), Domains::ALL)?;
-    let authority = Authority {
-        key_id,
-        capabilities: key.properties.capabilities,
-        delegated: key.properties.delegated,
-        domains: key.properties.domains,
-    };
+    let authority = Authority::of(key);
     let (channel, answer, awaited) = match &key.content {
         Content::Authentication(keys) => symmetric(keys, host)?,
         Content::AuthenticationPublic(key) => asymmetric(&device.agreement_key, key, host)?,
