@@ -21,8 +21,11 @@ use tonic::transport::Server;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 
+use crate::advisories;
+use crate::audit;
 use crate::config::Config;
 use crate::devices;
+use crate::doctor;
 use crate::guard::{self, Guard};
 use crate::keyring::Device;
 use crate::line::Line;
@@ -53,6 +56,9 @@ pub enum Error {
     /// The first or the last entry could not be written.
     #[error(transparent)]
     Guard(#[from] guard::Error),
+    /// The advisories that were built in.
+    #[error(transparent)]
+    Advisories(#[from] advisories::Error),
     /// Certificates or the listener.
     #[error(transparent)]
     Transport(#[from] transport::Error),
@@ -88,6 +94,9 @@ pub struct Daemon {
     metrics: Option<TcpListener>,
     about: About,
     reflection: bool,
+    audit_interval: Duration,
+    /// Whether the journal ended with a clean stop.
+    stopped: bool,
 }
 
 impl Daemon {
@@ -99,7 +108,7 @@ impl Daemon {
     pub async fn open(config: &Config, devices: Vec<Device>) -> Result<Self, Error> {
         let (policy, policy_digest) = read_policy(config)?;
         let certificates = Certificates::load(&config.listen)?;
-        let keyring = devices::keyring(config, devices);
+        let keyring = devices::keyring(config, devices)?;
         let metrics = Metrics::new(config.has_mock(), certificates.expires());
         let listener =
             Listener::bind(config.listen.address, certificates.clone(), &metrics).await?;
@@ -121,6 +130,8 @@ impl Daemon {
         let socket = &config.admin_socket;
         let admin =
             admin_socket::bind(socket).map_err(socket_error("admin.socket", socket.display()))?;
+        let stopped = guard.inspect(guard::State::stopped)?;
+        devices::pin(keyring.devices(), &guard)?;
         let about = About {
             started: SystemTime::now(),
             mock: config.has_mock(),
@@ -145,6 +156,8 @@ impl Daemon {
             metrics: scrape,
             about,
             reflection: config.listen.reflection,
+            audit_interval: config.audit_interval,
+            stopped,
         })
     }
 
@@ -190,6 +203,13 @@ impl Daemon {
             self.reflection,
             done(&stopped),
         ));
+        let (audited, auditing) = watch::channel(false);
+        let mut audits = tokio::spawn(audit::run_all(
+            self.line.clone(),
+            self.audit_interval,
+            self.stopped,
+            auditing,
+        ));
         let grace = GRACE.max(self.line.deadline());
         let ended = tokio::select! {
             () = shutdown => None,
@@ -204,6 +224,11 @@ impl Daemon {
         };
         signer.abort();
         self.line.stop();
+        // When nothing is signed any more, devices' logs are read for the last time.
+        let _ = audited.send(true);
+        if tokio::time::timeout(GRACE, &mut audits).await.is_err() {
+            audits.abort();
+        }
         let ending = async { while tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(GRACE, ending).await;
         tasks.shutdown().await;
@@ -320,6 +345,7 @@ async fn tick(
 ) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut done = std::pin::pin!(done);
+    let mut judged = HashSet::new();
     loop {
         tokio::select! {
             () = &mut done => break,
@@ -328,6 +354,7 @@ async fn tick(
         line.record_repeated_refusals(false);
         let metrics = line.metrics();
         let mut device_ready = false;
+        name_advisories(&line, &mut judged);
         for device in line.keyring().devices() {
             let status = device.worker.status();
             device_ready |= status.state == State::Ready;
@@ -347,6 +374,22 @@ async fn tick(
     health
         .set_not_serving::<SignerServer<SignerService>>()
         .await;
+}
+
+/// Logs the advisories that cover a device and its keys, when it is first reached.
+fn name_advisories(line: &Line, judged: &mut HashSet<String>) {
+    for device in line.keyring().devices() {
+        if let Some(info) = device.worker.status().info
+            && judged.insert(device.name.to_string())
+        {
+            for finding in doctor::advisories(line.keyring(), device, &info) {
+                if finding.severity() != wire::Severity::Ok {
+                    let (subject, name) = (finding.subject, finding.name);
+                    tracing::warn!(subject, name, "{}", finding.message);
+                }
+            }
+        }
+    }
 }
 
 /// The journal's last entries.

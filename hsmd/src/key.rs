@@ -8,6 +8,7 @@ use hsm_policy::cometbft::ChainId;
 use hsm_proto::v1 as wire;
 use tokio::time::Instant;
 
+use crate::devices;
 use crate::guard::entry::{algorithm_to_wire, position_to_wire};
 use crate::guard::{self, ChainMark, Guard, State};
 use crate::keyring::{self, Key, Keyring};
@@ -40,7 +41,7 @@ pub enum Error {
     Guard(#[from] guard::Error),
 }
 
-/// Reads the key's public key from every device that is to hold it, pins it, and makes the key known for
+/// Reads the key's public key from every device that is to hold it, pins it and the devices, and makes the key known for
 /// one chain. Durable on return.
 ///
 /// # Errors
@@ -68,10 +69,11 @@ pub async fn init(
             &public_key,
             &chain,
             request.height,
-            key.device_names(),
+            key.identities(),
             SystemTime::now(),
         )
         .await?;
+    devices::pin(key.devices(), guard)?;
     Ok(())
 }
 

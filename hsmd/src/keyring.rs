@@ -4,14 +4,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use hsm_device::{KeyLocator, PublicKey, Signature, State, VerifyingKey, Worker};
+use hsm_device::{Identity, KeyLocator, PublicKey, Signature, State, VerifyingKey, Worker};
 use tokio::time::Instant;
+
+use crate::advisories::Advisories;
+use crate::audit;
 
 /// All keys of the configuration, by name.
 #[derive(Default)]
 pub struct Keyring {
     keys: HashMap<String, Key>,
     devices: Vec<Device>,
+    advisories: Arc<Advisories>,
 }
 
 /// A running device and its name in the configuration.
@@ -23,6 +27,8 @@ pub struct Device {
     pub worker: Worker,
     /// Whether it has made a signature that does not verify. It is asked last then, until a restart.
     pub suspect: Arc<AtomicBool>,
+    /// Its own audit log.
+    pub audit: Arc<audit::Shared>,
 }
 
 /// One key and where it lives.
@@ -30,6 +36,7 @@ pub struct Key {
     name: String,
     locator: Arc<KeyLocator>,
     devices: Vec<Device>,
+    advisories: Arc<Advisories>,
     /// Whether a device has shown the pinned public key since the start.
     confirmed: AtomicBool,
     /// The pinned public key, once it has verified; none where it is no point of its curve. Boxed, since
@@ -69,6 +76,23 @@ pub enum Error {
         /// What the device shows.
         shown: PublicKey,
     },
+    /// An advisory covers every device that could sign, and the configuration refuses that.
+    #[error(
+        "device {device} is under advisory {advisory} ({url}) for key {key}, and advisories.action is \
+         \"refuse\": {remedy}; or name the advisory in advisories.accept"
+    )]
+    Advisory {
+        /// The key's name.
+        key: String,
+        /// The device's name.
+        device: String,
+        /// The advisory's id.
+        advisory: String,
+        /// The vendor's page.
+        url: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A signature does not verify, though the device shows the right public key. It goes nowhere: a
     /// faulty Ed25519 signature can give the private key away.
     #[error(
@@ -86,10 +110,11 @@ pub enum Error {
 impl Keyring {
     /// A keyring over running device workers.
     #[must_use]
-    pub fn new(devices: Vec<Device>) -> Self {
+    pub fn new(devices: Vec<Device>, advisories: Advisories) -> Self {
         Self {
             keys: HashMap::new(),
             devices,
+            advisories: Arc::new(advisories),
         }
     }
 
@@ -104,6 +129,7 @@ impl Keyring {
             name: name.to_owned(),
             locator: Arc::new(locator),
             devices: holders,
+            advisories: self.advisories.clone(),
             confirmed: AtomicBool::new(false),
             verifying: OnceLock::new(),
         };
@@ -119,6 +145,12 @@ impl Keyring {
     /// All keys, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.values()
+    }
+
+    /// What is known against devices.
+    #[must_use]
+    pub fn advisories(&self) -> &Advisories {
+        &self.advisories
     }
 
     /// All devices.
@@ -146,6 +178,12 @@ impl Key {
     pub fn device_names(&self) -> Vec<String> {
         let names = self.devices.iter().map(|device| device.name.to_string());
         names.collect()
+    }
+
+    /// The devices that hold it.
+    #[must_use]
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
     }
 
     /// The longest message, in bytes, that every device holding the key can sign; `None` without a limit.
@@ -176,11 +214,11 @@ impl Key {
         first.ok_or_else(|| self.nowhere())
     }
 
-    /// Makes sure, once after each start, that a device shows the pinned public key.
+    /// Makes sure, once after each start, that a device shows the pinned public key and may be used.
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] where it shows another one, [`Error::Device`] where none answers.
+    /// [`Error::Mismatch`] where it shows another one, [`Error::Advisory`] where none may be used, [`Error::Device`] where none answers.
     pub async fn confirm(&self, pinned: &PublicKey, deadline: Instant) -> Result<(), Error> {
         if self.confirmed.load(Ordering::Acquire) {
             return Ok(());
@@ -188,10 +226,13 @@ impl Key {
         let mut failure = None;
         for device in &self.devices {
             match self.shown_by(device, deadline).await {
-                Ok(shown) if shown == *pinned => {
-                    self.confirmed.store(true, Ordering::Release);
-                    return Ok(());
-                }
+                Ok(shown) if shown == *pinned => match self.permitted(device) {
+                    Ok(()) => {
+                        self.confirmed.store(true, Ordering::Release);
+                        return Ok(());
+                    }
+                    Err(error) => failure = failure.or(Some(error)),
+                },
                 Ok(shown) => return Err(self.mismatch(device, *pinned, shown)),
                 Err(error) => failure = failure.or(Some(error)),
             }
@@ -214,10 +255,11 @@ impl Key {
     ) -> Result<Signature, Error> {
         let mut failure = None;
         for device in self.by_readiness() {
-            let signed = device
-                .worker
-                .sign(self.locator.clone(), message, deadline)
-                .await;
+            if let Err(error) = self.permitted(device) {
+                failure = failure.or(Some(error));
+                continue;
+            }
+            let signed = self.sign_on(device, message, deadline).await;
             match signed {
                 Ok(signature) if self.verifies(pinned, message, &signature) => {
                     return Ok(signature);
@@ -238,6 +280,64 @@ impl Key {
             }
         }
         Err(failure.unwrap_or_else(|| self.nowhere()))
+    }
+
+    /// A device whose audit log is full signs once hsmd has read it and freed its entries.
+    async fn sign_on(
+        &self,
+        device: &Device,
+        message: &[u8],
+        deadline: Instant,
+    ) -> Result<Signature, hsm_device::Error> {
+        loop {
+            device.audit.wait.called();
+            let locator = self.locator.clone();
+            let signed = device.worker.sign(locator, message, deadline).await;
+            match signed {
+                Err(hsm_device::Error::AuditLogFull { .. })
+                    if device.audit.wait.until_freed(deadline).await => {}
+                signed => return signed,
+            }
+        }
+    }
+
+    /// Who the devices that hold it are, where they were reached.
+    #[must_use]
+    pub fn identities(&self) -> Vec<(String, Option<Identity>)> {
+        let identities = self.devices.iter().map(|device| {
+            let info = device.worker.status().info;
+            (device.name.to_string(), info.map(|info| info.identity()))
+        });
+        identities.collect()
+    }
+
+    /// Whether no advisory that the configuration refuses covers this key in the device. What was never reached
+    /// cannot be judged.
+    fn permitted(&self, device: &Device) -> Result<(), Error> {
+        if !self.advisories.refuse() {
+            return Ok(());
+        }
+        let name = device.name.to_string();
+        let Some(info) = device.worker.status().info else {
+            let error = hsm_device::Error::Unreachable {
+                device: name.clone(),
+                cause: "it was not reached since the start".to_owned(),
+            };
+            return Err(Error::Device {
+                device: name,
+                error,
+            });
+        };
+        match self.advisories.refusing(&info, self.locator.algorithm) {
+            None => Ok(()),
+            Some(advisory) => Err(Error::Advisory {
+                key: self.name.clone(),
+                device: name,
+                advisory: advisory.id.clone(),
+                url: advisory.url.clone(),
+                remedy: advisory.remedy.clone(),
+            }),
+        }
     }
 
     /// A name is pinned to one public key for good, so its point is computed once; no other key passes.

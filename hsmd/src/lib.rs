@@ -5,12 +5,15 @@
 //! rests on: [`transport`] says who asks, `hsm_policy` decides, [`guard`] reserves in the journal
 //! (`hsm_journal`), [`keyring`] reaches the devices (`hsm_device`).
 
+pub mod advisories;
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 #[cfg(feature = "mock")]
 pub mod development;
 pub mod devices;
+pub mod doctor;
 pub mod guard;
 pub mod hardening;
 pub mod key;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Algorithm, Backend, KeyLocator, PublicKey};
+use crate::{Algorithm, Backend, Identity, KeyLocator, PublicKey};
 
 /// A device did not do what it was asked. Never holds a secret; every text says what failed and what helps.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,15 @@ pub enum Error {
         device: String,
         /// The length of the queue.
         waiting: usize,
+    },
+    /// The device's audit log is full, and it was told not to go on then. hsmd frees its entries.
+    #[error(
+        "the audit log of {device} is full, and force audit is on: hsmd has to read it and free its entries; \
+         give its authentication key the capability get-log-entries"
+    )]
+    AuditLogFull {
+        /// Address or serial number, as configured.
+        device: String,
     },
     /// The worker was told to stop.
     #[error("device {device:?} is shutting down")]
@@ -132,6 +141,19 @@ pub enum Error {
     /// An emulator where hardware was configured, or the other way round.
     #[error("{0}")]
     Identity(String),
+    /// Another device than the one that was pinned.
+    #[error(
+        "device {device:?} is another one than was pinned: expected {pinned}; found {shown}; put the pinned \
+         device back, or give its replacement a [[device]] with a name of its own"
+    )]
+    Replaced {
+        /// The worker's name.
+        device: String,
+        /// Who it has to be.
+        pinned: Box<Identity>,
+        /// Who it is.
+        shown: Box<Identity>,
+    },
     /// The device cannot sign a message of this length.
     #[error("a message of {length} bytes: {backend} signs at most {limit} with {algorithm}")]
     MessageTooLong {
@@ -181,6 +203,7 @@ impl Error {
             | Self::Timeout { .. }
             | Self::Hung { .. }
             | Self::Overloaded { .. }
+            | Self::AuditLogFull { .. }
             | Self::Stopped { .. }
             | Self::Fault(_) => true,
             Self::KeyNotFound(_)
@@ -192,6 +215,7 @@ impl Error {
             | Self::Module { .. }
             | Self::Token { .. }
             | Self::Identity(_)
+            | Self::Replaced { .. }
             | Self::MessageTooLong { .. }
             | Self::Refused { .. }
             | Self::InvalidPublicKey { .. }
@@ -208,6 +232,7 @@ impl Error {
             Self::Timeout { .. } => "timeout",
             Self::Hung { .. } => "hung",
             Self::Overloaded { .. } => "overloaded",
+            Self::AuditLogFull { .. } => "audit_log_full",
             Self::Stopped { .. } => "stopped",
             Self::KeyNotFound(_) => "key_not_found",
             Self::KeyAmbiguous { .. } => "key_ambiguous",
@@ -218,6 +243,7 @@ impl Error {
             Self::Module { .. } => "module",
             Self::Token { .. } => "token",
             Self::Identity(_) => "identity",
+            Self::Replaced { .. } => "replaced",
             Self::MessageTooLong { .. } => "message_too_long",
             Self::Refused { .. } => "refused",
             Self::InvalidPublicKey { .. } => "invalid_public_key",

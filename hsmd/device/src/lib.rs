@@ -4,7 +4,9 @@
 //! deadlines, and opens it again whenever it is lost, so that nothing above has to know how HSMs fail.
 //! Nothing here decides whether something may be signed.
 
+mod audit;
 mod error;
+mod identity;
 mod key;
 #[cfg(feature = "mock")]
 pub mod mock;
@@ -15,9 +17,11 @@ pub mod yubihsm;
 
 use std::fmt;
 
+pub use audit::{AuditEntry, AuditLog, AuditOptions};
 pub use error::Error;
+pub use identity::Identity;
 pub use key::{Algorithm, KeyLocator, PublicKey, Signature, VerifyingKey};
-pub use worker::{Options as WorkerOptions, State, Status, Worker};
+pub use worker::{Asked, AuditReading, Options as WorkerOptions, State, Status, Worker};
 
 /// A session with an HSM. Every call blocks until the device has answered; it lives on its worker's thread.
 ///
@@ -49,6 +53,38 @@ pub trait Device: Send {
     /// # Errors
     /// Where it does not.
     fn keep_alive(&mut self) -> Result<(), Error>;
+
+    /// The number under which the device's audit log shows a key; `None` where the device keeps none.
+    ///
+    /// # Errors
+    /// As [`Self::public_key`].
+    fn object_number(&mut self, _locator: &KeyLocator) -> Result<Option<u16>, Error> {
+        Ok(None)
+    }
+
+    /// What the device's own audit log holds; `None` where it keeps none.
+    ///
+    /// # Errors
+    /// Where the device declines, the session is lost or the device unreachable.
+    fn audit_log(&mut self) -> Result<Option<AuditLog>, Error> {
+        Ok(None)
+    }
+
+    /// Frees the entries of the audit log up to and with this number.
+    ///
+    /// # Errors
+    /// As [`Self::audit_log`], and where there is no such entry.
+    fn free_audit_log(&mut self, _number: u16) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What the device is told to record; `None` where it keeps no audit log.
+    ///
+    /// # Errors
+    /// As [`Self::audit_log`].
+    fn audit_options(&mut self) -> Result<Option<AuditOptions>, Error> {
+        Ok(None)
+    }
 }
 
 /// What a device says of itself.
@@ -60,6 +96,8 @@ pub struct Info {
     pub serial: String,
     /// Firmware version, such as `2.4.0`.
     pub firmware: String,
+    /// SHA-256 of the certificate that the factory gave to it, where it has one and shows it.
+    pub certificate: Option<[u8; 32]>,
 }
 
 /// The kind of a device.

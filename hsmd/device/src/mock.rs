@@ -8,7 +8,7 @@ use ::yubihsm::Credentials;
 pub use yubihsm_emulator::{Clock, Error as StartError, Fault, Latency, Settings, parse_firmware};
 
 use crate::yubihsm::{Connector, OpenError, Session};
-use crate::{Algorithm, Backend, Device as _, Error, KeyLocator, Opener, PublicKey};
+use crate::{Algorithm, Backend, Device, Error, KeyLocator, Opener, PublicKey};
 
 /// A running emulator. It stops when this, its clones and all their openers are dropped.
 #[derive(Clone)]
@@ -60,6 +60,26 @@ impl Mock {
         Opener::new(Backend::Mock, move || Ok(Box::new(mock.session()?)))
     }
 
+    /// Has it record signatures in its audit log, and stop when that is full.
+    ///
+    /// # Errors
+    /// Where the emulator refuses.
+    pub fn force_audit(&self) -> Result<(), Error> {
+        self.session()?.force_audit()
+    }
+
+    /// A session under an authentication key that somebody else made for themselves.
+    ///
+    /// # Errors
+    /// Where the emulator refuses.
+    pub fn stranger(&self) -> Result<Box<dyn Device>, Error> {
+        const PASSWORD: &[u8] = b"the stranger's";
+        let key = self.session()?.add_authentication_key(PASSWORD)?;
+        Ok(Box::new(
+            self.session_as(Credentials::from_password(key, PASSWORD))?,
+        ))
+    }
+
     /// Makes the emulator misbehave, until [`Self::clear_faults`].
     pub fn inject(&self, fault: Fault) {
         self.emulator.inject(fault);
@@ -70,18 +90,20 @@ impl Mock {
         self.emulator.clear_faults();
     }
 
+    /// With the credentials of a device fresh from the factory. They cannot be wrong, only answers corrupted.
     fn session(&self) -> Result<Session, Error> {
+        self.session_as(Credentials::default())
+    }
+
+    fn session_as(&self, credentials: Credentials) -> Result<Session, Error> {
         let address = self.address();
         let connector = Connector::Http {
             host: address.ip().to_string(),
             port: address.port(),
         };
-        // The credentials of a device fresh from the factory. They cannot be wrong, only answers corrupted.
-        Session::open(&connector, Credentials::default(), Backend::Mock).map_err(
-            |error| match error {
-                OpenError::Password(cause) => Error::Fault(cause),
-                OpenError::Other(error) => error,
-            },
-        )
+        Session::open(&connector, credentials, Backend::Mock).map_err(|error| match error {
+            OpenError::Password(cause) => Error::Fault(cause),
+            OpenError::Other(error) => error,
+        })
     }
 }

@@ -204,6 +204,7 @@ impl Device for TokenSession {
             model: format!("{} {}", token.manufacturer_id(), token.model()),
             serial: token.serial_number().to_owned(),
             firmware: format!("{}.{}", version.major(), version.minor()),
+            certificate: None,
         })
     }
 

@@ -1,5 +1,6 @@
 //! A device on a thread of its own: bounded queue, deadlines, sessions that heal, a watch over calls that hang.
 
+mod attempts;
 mod thread;
 
 use std::collections::VecDeque;
@@ -8,7 +9,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::{Algorithm, Backend, Error, Info, KeyLocator, Opener, PublicKey, Signature};
+use crate::{
+    Algorithm, AuditLog, AuditOptions, Backend, Error, Identity, Info, KeyLocator, Opener,
+    PublicKey, Signature,
+};
+
+pub use self::attempts::Asked;
+use self::attempts::Attempts;
 
 /// How a [`Worker`] treats its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +84,15 @@ pub struct Status {
     pub last_fault: Option<Error>,
 }
 
+/// A device's own audit log, and what this worker asked of the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditReading {
+    /// The log. Every call that was answered before is in it, if the device records it.
+    pub log: AuditLog,
+    /// The signatures asked for, up to then.
+    pub asked: Asked,
+}
+
 /// A handle to a device's thread. Clones share it; when the last one is dropped, the thread stops.
 #[derive(Clone)]
 pub struct Worker {
@@ -126,7 +142,7 @@ impl Worker {
             .await?
         {
             Answer::PublicKey(key) => Ok(key),
-            Answer::Signature(_) => Err(Error::Fault("answer to another question".into())),
+            _ => Err(another_question()),
         }
     }
 
@@ -146,8 +162,68 @@ impl Worker {
         let (locator, message) = (locator.into(), message.into());
         match self.request(Call::Sign(locator, message), deadline).await? {
             Answer::Signature(signature) => Ok(signature),
-            Answer::PublicKey(_) => Err(Error::Fault("answer to another question".into())),
+            _ => Err(another_question()),
         }
+    }
+
+    /// Reads the device's own audit log, before anything that waits; `None` where it keeps none.
+    ///
+    /// # Errors
+    /// As [`crate::Device::audit_log`], and as [`Self::public_key`].
+    pub async fn audit_log(
+        &self,
+        deadline: tokio::time::Instant,
+    ) -> Result<Option<AuditReading>, Error> {
+        match self.request(Call::AuditLog, deadline).await? {
+            Answer::AuditLog(reading) => Ok(reading),
+            _ => Err(another_question()),
+        }
+    }
+
+    /// The signatures that the device was asked for. Never waits for it.
+    pub fn asked(&self) -> Asked {
+        self.shared.lock().attempts.asked(Instant::now())
+    }
+
+    /// Frees the entries of the device's audit log up to and with this number, before anything that waits.
+    ///
+    /// # Errors
+    /// As [`crate::Device::free_audit_log`], and as [`Self::public_key`].
+    pub async fn free_audit_log(
+        &self,
+        number: u16,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), Error> {
+        match self.request(Call::FreeAuditLog(number), deadline).await? {
+            Answer::Done => Ok(()),
+            _ => Err(another_question()),
+        }
+    }
+
+    /// What the device is told to record; `None` where it keeps no audit log.
+    ///
+    /// # Errors
+    /// As [`crate::Device::audit_options`], and as [`Self::public_key`].
+    pub async fn audit_options(
+        &self,
+        deadline: tokio::time::Instant,
+    ) -> Result<Option<AuditOptions>, Error> {
+        match self.request(Call::AuditOptions, deadline).await? {
+            Answer::AuditOptions(options) => Ok(options),
+            _ => Err(another_question()),
+        }
+    }
+
+    /// From now on no other device than this one is used: a session with another is given up, and its requests are
+    /// refused with [`Error::Replaced`].
+    pub fn pin(&self, identity: Identity) {
+        self.shared.lock().pinned = Some(identity);
+        self.shared.work.notify_all();
+    }
+
+    /// The device that this worker is pinned to.
+    pub fn pinned(&self) -> Option<Identity> {
+        self.shared.lock().pinned.clone()
     }
 
     /// The state of the device. Never waits for it.
@@ -204,11 +280,28 @@ impl Drop for StopOnDrop {
 enum Call {
     PublicKey(Arc<KeyLocator>),
     Sign(Arc<KeyLocator>, Arc<[u8]>),
+    AuditLog,
+    FreeAuditLog(u16),
+    AuditOptions,
+}
+
+impl Call {
+    /// Whether it goes before what waits: a full audit log may stop everything else.
+    fn is_urgent(&self) -> bool {
+        matches!(self, Self::AuditLog | Self::FreeAuditLog(_))
+    }
 }
 
 enum Answer {
     PublicKey(PublicKey),
     Signature(Signature),
+    AuditLog(Option<AuditReading>),
+    AuditOptions(Option<AuditOptions>),
+    Done,
+}
+
+fn another_question() -> Error {
+    Error::Fault("answer to another question".into())
 }
 
 type Reply = oneshot::Sender<Result<Answer, Error>>;
@@ -250,6 +343,8 @@ struct Inner {
     abandoned: usize,
     info: Option<Info>,
     last_fault: Option<Error>,
+    pinned: Option<Identity>,
+    attempts: Attempts,
 }
 
 impl Inner {
@@ -289,6 +384,19 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Refuses another device than the pinned one.
+    fn admit(&self, inner: &Inner, shown: &Info) -> Result<(), Error> {
+        let shown = shown.identity();
+        match &inner.pinned {
+            Some(pinned) if !pinned.admits(&shown) => Err(Error::Replaced {
+                device: self.name.clone(),
+                pinned: Box::new(pinned.clone()),
+                shown: Box::new(shown),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn hung(&self) -> Error {
         Error::Hung {
             device: self.name.clone(),
@@ -323,14 +431,19 @@ impl Shared {
             Session::Failed(error) => return Err(error.clone()),
             Session::Connecting | Session::Ready => {}
         }
-        if inner.queue.len() >= self.options.queue {
+        let urgent = request.call.is_urgent();
+        if inner.queue.len() >= self.options.queue && !urgent {
             let waiting = inner.queue.len();
             return Err(Error::Overloaded {
                 device: self.name.clone(),
                 waiting,
             });
         }
-        inner.queue.push_back(request);
+        if urgent {
+            inner.queue.push_front(request);
+        } else {
+            inner.queue.push_back(request);
+        }
         drop(inner);
         self.work.notify_all();
         Ok(())

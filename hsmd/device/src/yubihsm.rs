@@ -3,6 +3,7 @@
 //! A session is opened per worker, kept alive, and never re-opened behind the worker's back. The client library has no
 //! way to close one: a session that is given up stays open in the device until it expires after 30 s.
 
+mod audit;
 mod fault;
 mod identity;
 
@@ -21,7 +22,10 @@ use sha2::{Digest as _, Sha256};
 use self::fault::fault;
 use self::identity::check_identity;
 use crate::secret_file::SecretFile;
-use crate::{Algorithm, Backend, Device, Error, Info, KeyLocator, Opener, PublicKey, Signature};
+use crate::{
+    Algorithm, AuditLog, AuditOptions, Backend, Device, Error, Info, KeyLocator, Opener, PublicKey,
+    Signature,
+};
 
 /// Where a YubiHSM2 is and how to authenticate to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +112,8 @@ pub(crate) struct Session {
     client: Client,
     device: String,
     backend: Backend,
+    /// SHA-256 of the factory certificate.
+    certificate: Option<[u8; 32]>,
     /// The object ids of the keys found so far.
     keys: HashMap<KeyLocator, object::Id>,
 }
@@ -131,14 +137,17 @@ impl Session {
                 _ => OpenError::Other(fault(&device, "open a session", &cause)),
             }
         })?;
-        let session = Self {
+        let mut session = Self {
             client,
             device,
             backend,
+            certificate: None,
             keys: HashMap::new(),
         };
         let serial = session.device_info()?.serial_number.to_string();
-        check_identity(backend, &serial, session.factory_certificate()?.as_deref())?;
+        let certificate = session.factory_certificate()?;
+        check_identity(backend, &serial, certificate.as_deref())?;
+        session.certificate = certificate.map(|der| Sha256::digest(der).into());
         Ok(session)
     }
 
@@ -220,6 +229,22 @@ impl Session {
         }
     }
 
+    /// Makes an authentication key that may do everything with this password.
+    #[cfg(feature = "mock")]
+    pub(crate) fn add_authentication_key(&self, password: &[u8]) -> Result<object::Id, Error> {
+        let key = ::yubihsm::authentication::Key::derive_from_password(password);
+        let made = self.client.put_authentication_key(
+            0,
+            Label::default(),
+            ::yubihsm::Domain::DOM1,
+            Capability::all(),
+            Capability::all(),
+            ::yubihsm::authentication::Algorithm::default(),
+            key,
+        );
+        made.map_err(|e| self.fault("add an authentication key", &e))
+    }
+
     /// Makes a key that can sign and never leave the device, under an id that the device chooses.
     #[cfg(feature = "mock")]
     pub(crate) fn generate(&mut self, label: &str, algorithm: Algorithm) -> Result<(), Error> {
@@ -252,6 +277,7 @@ impl Device for Session {
             model: model.to_owned(),
             serial: info.serial_number.to_string(),
             firmware: format!("{major}.{minor}.{build}"),
+            certificate: self.certificate,
         })
     }
 
@@ -307,6 +333,24 @@ impl Device for Session {
             .ping()
             .map(drop)
             .map_err(|e| self.fault("answer", &e))
+    }
+
+    fn object_number(&mut self, locator: &KeyLocator) -> Result<Option<u16>, Error> {
+        self.find(locator).map(Some)
+    }
+
+    fn audit_log(&mut self) -> Result<Option<AuditLog>, Error> {
+        self.read_audit_log().map(Some)
+    }
+
+    fn free_audit_log(&mut self, number: u16) -> Result<(), Error> {
+        self.client
+            .set_log_index(number)
+            .map_err(|e| self.fault("free entries of its audit log", &e))
+    }
+
+    fn audit_options(&mut self) -> Result<Option<AuditOptions>, Error> {
+        self.read_audit_options().map(Some)
     }
 }
 

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ::yubihsm::audit::AuditOption;
 use ::yubihsm::object::Label;
-use ::yubihsm::{Capability, Client, Connector, Credentials, Domain, HttpConfig, asymmetric};
+use ::yubihsm::{
+    Capability, Client, Connector, Credentials, Domain, HttpConfig, asymmetric, command,
+};
 use hsm_device::mock::{Clock, Fault, Latency, Mock, Settings};
 use hsm_device::{
     Algorithm, Backend, Error, KeyLocator, PublicKey, State, Worker, WorkerOptions, yubihsm,
@@ -434,4 +437,122 @@ async fn an_idle_session_is_kept_alive_before_it_expires() {
     tokio::time::timeout(Duration::from_secs(20), replaced)
         .await
         .unwrap();
+}
+
+/// A client of the operator's own.
+fn operator(mock: &Mock) -> Client {
+    let address = mock.address();
+    let connector = Connector::http(&HttpConfig {
+        addr: address.ip().to_string(),
+        port: address.port(),
+        ..HttpConfig::default()
+    });
+    Client::open(connector, Credentials::default(), false).unwrap()
+}
+
+#[tokio::test]
+async fn the_audit_log_is_a_chain_that_shows_each_signature_and_is_freed_up_to_a_number() {
+    let fixture = Fixture::start(Settings::default(), WorkerOptions::default());
+    let client = operator(&fixture.mock);
+    let options = fixture.worker.audit_options(soon()).await.unwrap().unwrap();
+    assert!(
+        !options.force && options.unrecorded.len() == 4,
+        "{options:?}"
+    );
+    for code in [command::Code::SignEddsa, command::Code::SignEcdsa] {
+        client
+            .set_command_audit_option(code, AuditOption::On)
+            .unwrap();
+    }
+    client.set_force_audit_option(AuditOption::On).unwrap();
+    let options = fixture.worker.audit_options(soon()).await.unwrap().unwrap();
+    assert!(options.force, "{options:?}");
+    assert_eq!(options.unrecorded, ["sign-pkcs1", "sign-pss"]);
+
+    for round in 0..5_u8 {
+        fixture
+            .sign(&[round], Duration::from_secs(3))
+            .await
+            .unwrap();
+    }
+    let reading = fixture.worker.audit_log(soon()).await.unwrap().unwrap();
+    let entries = &reading.log.entries;
+    assert_eq!(reading.log.unreadable, 0);
+    for pair in entries.windows(2) {
+        assert!(
+            pair[1].follows(pair[0].number(), &pair[0].digest),
+            "{pair:?}"
+        );
+        let mut other = pair[1];
+        other.bytes[12] ^= 1;
+        assert!(!other.follows(pair[0].number(), &pair[0].digest));
+    }
+    let signed: Vec<_> = entries.iter().filter(|entry| entry.signed()).collect();
+    assert_eq!(signed.len(), 5);
+    let object = signed[0].target();
+    assert_eq!(reading.asked.answered.get(&object), Some(&5));
+    assert!(reading.asked.failed.is_empty() && reading.asked.in_flight.is_empty());
+
+    let last = entries.last().unwrap();
+    fixture
+        .worker
+        .free_audit_log(last.number(), soon())
+        .await
+        .unwrap();
+    let freed = fixture.worker.audit_log(soon()).await.unwrap().unwrap();
+    assert!(freed.log.entries.is_empty(), "{:?}", freed.log);
+    assert_eq!(freed.asked, reading.asked);
+}
+
+#[tokio::test]
+async fn a_full_audit_log_is_refused_by_name_and_can_still_be_read_and_freed() {
+    let fixture = Fixture::start(Settings::default(), WorkerOptions::default());
+    let client = operator(&fixture.mock);
+    client
+        .set_command_audit_option(command::Code::SignEddsa, AuditOption::On)
+        .unwrap();
+    client.set_force_audit_option(AuditOption::On).unwrap();
+    let full = loop {
+        match fixture.sign(b"m", Duration::from_secs(3)).await {
+            Ok(()) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, Error::AuditLogFull { .. }), "{full}");
+    assert!(full.is_retryable());
+    let reading = fixture.worker.audit_log(soon()).await.unwrap().unwrap();
+    assert_eq!(reading.log.entries.len(), 62);
+    let last = reading.log.entries.last().unwrap().number();
+    fixture.worker.free_audit_log(last, soon()).await.unwrap();
+    fixture.sign(b"m", Duration::from_secs(3)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_is_pinned_uses_no_other_device() {
+    let fixture = Fixture::start(Settings::default(), WorkerOptions::default());
+    let limit = Duration::from_secs(3);
+    fixture.sign(b"before", limit).await.unwrap();
+    let identity = fixture.worker.status().info.unwrap().identity();
+    assert!(identity.certificate.is_some());
+    fixture.worker.pin(identity.clone());
+    fixture.sign(b"pinned", limit).await.unwrap();
+
+    // The same model and serial number, made anew.
+    let other = Fixture::start(Settings::default(), WorkerOptions::default());
+    other.sign(b"before", limit).await.unwrap();
+    other.worker.pin(identity.clone());
+    let refused = other.sign(b"after", limit).await.unwrap_err();
+    let Error::Replaced { pinned, shown, .. } = &refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(**pinned, identity);
+    assert_eq!(shown.serial, identity.serial);
+    assert!(!refused.is_retryable());
+    assert!(
+        refused.to_string().contains("put the pinned device back"),
+        "{refused}"
+    );
+    other.mock.inject(Fault::LoseSessions);
+    let refused = other.sign(b"again", limit).await.unwrap_err();
+    assert!(matches!(refused, Error::Replaced { .. }), "{refused}");
 }

@@ -75,6 +75,16 @@ fn as_text(event: &Event) -> String {
             "key advanced     {} on {}, nothing at or below {}",
             advanced.key, advanced.chain_id, advanced.initial_height
         ),
+        Event::DeviceAudit(audit) => format!(
+            "device audit     {} up to entry {}{}",
+            audit.device,
+            audit.last_number,
+            alarms(audit)
+        ),
+        Event::DeviceFailed(failed) => format!(
+            "device failed    {}: {} calls without an answer",
+            failed.device, failed.calls
+        ),
         Event::Reserved(reserved) => format!(
             "reserved         {} on {} at {} for {}",
             reserved.key,
@@ -101,6 +111,22 @@ fn as_text(event: &Event) -> String {
             )
         }
     }
+}
+
+fn alarms(audit: &wire::DeviceAudit) -> String {
+    let unknown = audit.signatures.iter().map(|made| made.unknown);
+    let unknown = unknown.fold(0, u64::saturating_add);
+    let alarms = [
+        (unknown, "signatures that hsmd DID NOT ASK FOR"),
+        (audit.missing_entries, "entries MISSING"),
+        (audit.broken_links, "links BROKEN"),
+        (audit.unreadable_entries, "entries UNREADABLE"),
+        (audit.administrative_commands, "administrative commands"),
+    ];
+    let alarms = alarms.iter().filter(|(count, _)| *count > 0);
+    alarms
+        .map(|(count, what)| format!(", {count} {what}"))
+        .collect()
 }
 
 fn position(position: Option<&wire::Position>) -> String {
@@ -130,6 +156,7 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
                 "chain_id": pinned.chain_id,
                 "initial_height": pinned.initial_height,
                 "devices": pinned.devices,
+                "device_identities": pinned.device_identities.iter().map(identity_json).collect::<Vec<_>>(),
             }),
         ),
         Event::KeyAdvanced(advanced) => (
@@ -142,6 +169,11 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
             }),
         ),
         Event::Reserved(reserved) => ("reserved", reserved_json(reserved)),
+        Event::DeviceAudit(audit) => ("device_audit", audit_json(audit)),
+        Event::DeviceFailed(failed) => (
+            "device_failed",
+            json!({ "device": failed.device, "calls": failed.calls }),
+        ),
         Event::Signed(signed) => (
             "signed",
             json!({
@@ -161,6 +193,36 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
         fields.insert("event".to_owned(), name.into());
     }
     fields
+}
+
+fn identity_json(identity: &wire::DeviceIdentity) -> Value {
+    json!({
+        "device": identity.device,
+        "model": identity.model,
+        "serial": identity.serial,
+        "certificate_sha256": hex::encode(&identity.certificate_sha256),
+    })
+}
+
+fn audit_json(audit: &wire::DeviceAudit) -> Value {
+    let signatures = audit
+        .signatures
+        .iter()
+        .map(|made| json!({ "object": made.object, "made": made.made, "unknown": made.unknown }));
+    json!({
+        "device": audit.device,
+        "last_number": audit.last_number,
+        "last_digest": hex::encode(&audit.last_digest),
+        "first": audit.first,
+        "entries": audit.entries,
+        "signatures": signatures.collect::<Vec<_>>(),
+        "missing_entries": audit.missing_entries,
+        "broken_links": audit.broken_links,
+        "unreadable_entries": audit.unreadable_entries,
+        "administrative_commands": audit.administrative_commands,
+        "unlogged_boots": audit.unlogged_boots,
+        "unlogged_authentications": audit.unlogged_authentications,
+    })
 }
 
 fn reserved_json(reserved: &wire::Reserved) -> Value {

@@ -157,7 +157,8 @@ pub(super) async fn init_without_daemon(
     request: &wire::InitKeyRequest,
 ) -> Result<wire::KeyState, Error> {
     let (guard, _) = daemon::open_guard(config, None)?;
-    let keyring = devices::keyring(config, devices::start(config)?);
+    let keyring = devices::keyring(config, devices::start(config)?)?;
+    devices::pin(keyring.devices(), &guard)?;
     let made = key::init(&keyring, &guard, request).await;
     let key = keyring.get(&request.key);
     let state = key.map(|key| key::key_state(key, &guard)).transpose();

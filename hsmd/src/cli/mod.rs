@@ -4,6 +4,7 @@ mod admin;
 mod check;
 #[cfg(feature = "mock")]
 mod dev;
+mod doctor;
 mod journal;
 mod key;
 mod run;
@@ -40,6 +41,9 @@ enum Command {
     Check(check::Arguments),
     /// How the running daemon, its devices and its journal are.
     Status(Printed),
+    /// What is in order with the running daemon, its devices, keys and journal, and what is not. The exit code is 1
+    /// where there is a problem; warnings do not count.
+    Doctor(Printed),
     /// Make keys known, and show them.
     #[command(subcommand)]
     Key(key::Command),
@@ -109,6 +113,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(printed) => status::run(&printed),
+        Command::Doctor(printed) => doctor::run(&printed),
         Command::Key(command) => key::run(&command),
         Command::State(command) => state::run(&command),
         Command::Journal(command) => journal::run(&command),

@@ -13,6 +13,7 @@ use super::{
     Anchor, Config, Error, FileFault, Listen, Log, LogFormat, MockDevices, State, devices, files,
     keys, raw,
 };
+use crate::advisories::{Action, Advisories, Rule};
 
 /// `sun_path` of sockaddr_un is 108 bytes with its final NUL (unix(7)).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -49,11 +50,19 @@ pub(super) fn check(
     let state_dir = checker.path("state_dir", raw.state_dir, "name a directory of hsmd's own");
     let policy = checker.readable("policy", raw.policy);
     let deadline = checker.range("deadline_ms", raw.deadline_ms, 3000, 100, 60_000);
+    let audit_interval = checker.range(
+        "audit_interval_ms",
+        raw.audit_interval_ms,
+        10_000,
+        100,
+        3_600_000,
+    );
     let listen = checker.listen(raw.listen.unwrap_or_default());
     let admin_socket = checker.admin(raw.admin);
     let metrics = raw.metrics.and_then(|metrics| checker.metrics(metrics));
     let log = checker.log(raw.log.unwrap_or_default());
     let state = checker.state(raw.state.unwrap_or_default());
+    let advisories = checker.advisories(raw.advisories.unwrap_or_default());
     let declared = raw
         .device
         .iter()
@@ -66,29 +75,35 @@ pub(super) fn check(
         state_dir,
         policy,
         deadline,
+        audit_interval,
         listen,
         admin_socket,
         log,
         state,
+        advisories,
     ) {
         (
             Some(state_dir),
             Some(policy),
             Some(deadline),
+            Some(audit_interval),
             Some(listen),
             Some(admin_socket),
             Some(log),
             Some(state),
+            Some(advisories),
         ) if problems.is_empty() => Ok(Config {
             file,
             state_dir,
             policy,
             deadline: Duration::from_millis(deadline),
+            audit_interval: Duration::from_millis(audit_interval),
             listen,
             admin_socket,
             metrics,
             log,
             state,
+            advisories,
             devices,
             keys,
         }),
@@ -199,6 +214,26 @@ impl Checker {
         Some(State {
             anchor: anchor?,
             segment_bytes: segment_bytes?,
+        })
+    }
+
+    fn advisories(&mut self, raw: raw::Advisories) -> Option<Rule> {
+        let actions = [("warn", Action::Warn), ("refuse", Action::Refuse)];
+        let action = raw.action.as_deref().unwrap_or("warn");
+        let action = self.choice("advisories.action", action, &actions);
+        // A document that cannot be read keeps the daemon from starting, with the cause.
+        let known = Advisories::built_in(Rule::default()).unwrap_or_default();
+        for id in &raw.accept {
+            if !known.knows(id) {
+                let ids: Vec<_> = known.ids().collect();
+                let remedy = format!("write ids that hsmd knows: {}", ids.join(", "));
+                let fault = "is no advisory that hsmd knows";
+                self.problems.value("advisories.accept", id, fault, remedy);
+            }
+        }
+        Some(Rule {
+            action: action?,
+            accept: raw.accept,
         })
     }
 

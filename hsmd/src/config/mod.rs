@@ -23,6 +23,8 @@ use hsm_policy::identity::TrustDomain;
 
 use check::Purpose;
 
+use crate::advisories;
+
 pub use error::{Error, Problem};
 pub(crate) use files::{FileFault, private};
 
@@ -37,6 +39,9 @@ pub struct Config {
     pub policy: PathBuf,
     /// Time from a request's arrival to its answer: `deadline_ms`, 100 ms to 60 s, 3 s if not given.
     pub deadline: Duration,
+    /// Time between two readings of a device's own audit log: `audit_interval_ms`, 100 ms to 1 h, 10 s if
+    /// not given. It is read sooner where hsmd has asked for many signatures.
+    pub audit_interval: Duration,
     /// `[listen]`: the gRPC listener.
     pub listen: Listen,
     /// The administration socket: `admin.socket`.
@@ -47,6 +52,8 @@ pub struct Config {
     pub log: Log,
     /// `[state]`.
     pub state: State,
+    /// `[advisories]`.
+    pub advisories: advisories::Rule,
     /// `[[device]]`, in the file's order; at least one; names are unique.
     pub devices: Vec<Device>,
     /// `[[key]]`, in the file's order; names are unique.

@@ -9,11 +9,13 @@ pub(super) struct Config {
     pub(super) state_dir: Option<String>,
     pub(super) policy: Option<String>,
     pub(super) deadline_ms: Option<u64>,
+    pub(super) audit_interval_ms: Option<u64>,
     pub(super) listen: Option<Listen>,
     pub(super) admin: Option<Admin>,
     pub(super) metrics: Option<Metrics>,
     pub(super) log: Option<Log>,
     pub(super) state: Option<State>,
+    pub(super) advisories: Option<Advisories>,
     #[serde(default)]
     pub(super) device: Vec<Device>,
     #[serde(default)]
@@ -55,6 +57,14 @@ pub(super) struct Log {
 pub(super) struct State {
     pub(super) anchor: Option<String>,
     pub(super) segment_bytes: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Advisories {
+    pub(super) action: Option<String>,
+    #[serde(default)]
+    pub(super) accept: Vec<String>,
 }
 
 #[derive(Deserialize)]

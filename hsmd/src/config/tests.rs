@@ -82,6 +82,8 @@ fn a_whole_configuration_is_read_with_its_defaults_and_absolute_paths() {
     let config = load(directory.path(), GOOD, MockDevices::Refused).unwrap();
     assert_eq!(config.state_dir, directory.path().join("state"));
     assert_eq!(config.deadline.as_millis(), 3000);
+    assert_eq!(config.audit_interval.as_secs(), 10);
+    assert_eq!(config.advisories, crate::advisories::Rule::default());
     assert_eq!(
         config.listen.private_key,
         directory.path().join("server.key")
@@ -120,6 +122,9 @@ fn each_bad_value_is_refused_with_file_key_value_and_remedy() {
         ("anchor = \"none\"", "anchor = \"tpm\"", "state.anchor = \"tpm\"", "\"none\""),
         ("[state]", "[state]\nsegment_bytes = 4096", "state.segment_bytes = 4096", "1048576"),
         ("state_dir =", "deadline_ms = 5\nstate_dir =", "deadline_ms = 5", "from 100 to 60000"),
+        ("state_dir =", "audit_interval_ms = 5\nstate_dir =", "audit_interval_ms = 5", "from 100 to 3600000"),
+        ("[state]", "[advisories]\naction = \"ignore\"\n[state]", "advisories.action = \"ignore\"", "\"warn\" or \"refuse\""),
+        ("[state]", "[advisories]\naccept = [\"YSA-1\"]\n[state]", "advisories.accept = \"YSA-1\"", "YSA-2024-03"),
         ("format = \"json\"", "format = \"xml\"", "log.format = \"xml\"", "\"text\" or \"json\""),
         ("[log]", "[log]\nlevel = \"loud\"", "log.level = \"loud\"", "\"info\""),
         ("\"ca.pem\"", "\"none.pem\"", "listen.client_ca", "create it"),
@@ -296,7 +301,8 @@ fn a_missing_file_or_one_that_is_not_toml_is_refused() {
 fn a_mock_device_needs_mock_on_the_command_line_as_well() {
     let directory = directory();
     let mock = "[[device]]\nname = \"mock\"\nbackend = \"mock\"\nstate_file = \"mock.json\"\n";
-    let text = format!("{GOOD}{mock}latency = \"vendor\"\n");
+    let text =
+        format!("{GOOD}{mock}latency = \"vendor\"\nfirmware = \"2.3.2\"\nserial = 4200000007\n");
     let error = load(directory.path(), &text, MockDevices::Refused)
         .unwrap_err()
         .to_string();
@@ -314,6 +320,10 @@ fn a_mock_device_needs_mock_on_the_command_line_as_well() {
         Some(&*directory.path().join("mock.json"))
     );
     assert_eq!(settings.latency, hsm_device::mock::Latency::Vendor);
+    assert_eq!(
+        (settings.firmware, settings.serial),
+        ((2, 3, 2), 4_200_000_007)
+    );
 }
 
 #[cfg(feature = "mock")]

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hsm_device::{Algorithm, PublicKey};
+use hsm_device::{Algorithm, Identity, PublicKey};
 use hsm_policy::cometbft::{Height, Position, Round, Step, Timestamp};
 use hsm_proto::v1 as wire;
 use prost::Message as _;
@@ -117,6 +117,37 @@ pub(super) fn named_public_key(key: Option<wire::PublicKey>) -> Result<PublicKey
             .map_err(wrong),
         wire::KeyAlgorithm::Unspecified => Err(format!("algorithm {} is unknown", key.algorithm)),
     }
+}
+
+/// A device's identity to the wire.
+#[must_use]
+pub fn identity_to_wire(device: &str, identity: &Identity) -> wire::DeviceIdentity {
+    wire::DeviceIdentity {
+        device: device.to_owned(),
+        model: identity.model.clone(),
+        serial: identity.serial.clone(),
+        certificate_sha256: identity
+            .certificate
+            .map_or_else(Vec::new, |digest| digest.to_vec()),
+    }
+}
+
+pub(super) fn identity_from_wire(identity: &wire::DeviceIdentity) -> Result<Identity, String> {
+    let digest = identity.certificate_sha256.as_slice();
+    let length = digest.len();
+    let certificate = match digest {
+        [] => None,
+        digest => Some(
+            digest
+                .try_into()
+                .map_err(|_| format!("a certificate's digest of {length} bytes"))?,
+        ),
+    };
+    Ok(Identity {
+        model: identity.model.clone(),
+        serial: identity.serial.clone(),
+        certificate,
+    })
 }
 
 /// An algorithm to the wire.

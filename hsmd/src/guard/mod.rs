@@ -13,7 +13,7 @@ mod tests;
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use hsm_device::PublicKey;
+use hsm_device::{Identity, PublicKey};
 use hsm_journal::{Journal, Ticket, Urgency};
 use hsm_policy::cometbft::{ChainId, Message};
 use hsm_policy::conflict::{self, Conflict, Verdict};
@@ -23,7 +23,7 @@ use hsm_proto::v1::entry::Event;
 
 pub use refusals::Refusals;
 pub use reservation::Reservation;
-pub use state::{ChainMark, Made, PinnedKey, Signatures, State};
+pub use state::{AuditMark, ChainMark, Made, PinnedKey, Signatures, State};
 
 /// Why the guard did not reserve.
 #[derive(Debug, thiserror::Error)]
@@ -213,7 +213,7 @@ impl Guard {
     }
 
     /// Makes a public key known under a name for one chain: nothing at or below `initial_height` is
-    /// signed there. Returns when that is durable.
+    /// signed there. `devices` showed it, and are pinned to who they are. Returns when that is durable.
     ///
     /// # Errors
     ///
@@ -225,15 +225,20 @@ impl Guard {
         public_key: &PublicKey,
         chain: &ChainId,
         initial_height: i64,
-        devices: Vec<String>,
+        devices: Vec<(String, Option<Identity>)>,
         now: SystemTime,
     ) -> Result<(), Error> {
+        let identities = devices.iter().filter_map(|(device, identity)| {
+            let identity = identity.as_ref()?;
+            Some(entry::identity_to_wire(device, identity))
+        });
         let event = Event::KeyPinned(wire::KeyPinned {
+            device_identities: identities.collect(),
             key: name.to_owned(),
             public_key: Some(entry::public_key_to_wire(public_key)),
             chain_id: chain.to_string(),
             initial_height,
-            devices,
+            devices: devices.into_iter().map(|(device, _)| device).collect(),
         });
         let ticket = {
             let mut state = self.lock()?;

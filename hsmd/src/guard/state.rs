@@ -3,15 +3,17 @@
 //! The same rules run in three places: at replay, on the guard's own copy at the moment an entry is handed
 //! to the journal, and on the journal's copy once that entry is durable.
 
+mod snapshot;
+
 use std::collections::{BTreeMap, HashMap};
 
-use hsm_device::PublicKey;
+use hsm_device::{Identity, PublicKey};
 use hsm_policy::cometbft::ChainId;
 use hsm_policy::conflict::{Last, Mark};
 use hsm_proto::v1 as wire;
-use prost::Message as _;
 
 use super::entry;
+use snapshot::audit_mark;
 
 /// The pinned keys and their marks.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,23 @@ pub struct State {
     policy_digest: Vec<u8>,
     keys: HashMap<PublicKey, PinnedKey>,
     names: HashMap<String, PublicKey>,
+    devices: BTreeMap<String, Identity>,
+    audits: BTreeMap<String, AuditMark>,
+    asked: u64,
+    stopped: bool,
+}
+
+/// The last checkpoint of a device's own audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditMark {
+    /// The number of the last entry that was read.
+    pub number: u16,
+    /// Its digest; none where it could not be read.
+    pub digest: Option<[u8; 16]>,
+    /// [`State::asked`] at that moment.
+    pub asked: u64,
+    /// Signatures in the device's log that hsmd did not ask for, of all checkpoints.
+    pub unknown_signatures: u64,
 }
 
 /// A public key that was made known.
@@ -91,6 +110,31 @@ impl State {
         self.keys.get(key)?.chains.get(chain).map(Box::as_ref)
     }
 
+    /// Who the device of this name has to be, where that was pinned.
+    #[must_use]
+    pub fn device(&self, name: &str) -> Option<&Identity> {
+        self.devices.get(name)
+    }
+
+    /// The last checkpoint of the device's audit log.
+    #[must_use]
+    pub fn audit(&self, device: &str) -> Option<&AuditMark> {
+        self.audits.get(device)
+    }
+
+    /// How many signatures may have been asked of devices since the deployment began: messages and extensions
+    /// reserved, and failures of devices.
+    #[must_use]
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// Whether hsmd was stopped cleanly, and not started since.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Takes in one event of the journal.
     ///
     /// # Errors
@@ -114,7 +158,10 @@ impl State {
         match event {
             Event::StateCreated(created) => Ok(Change::Created(created.deployment_id)),
             Event::DaemonStarted(started) => Ok(Change::Policy(started.policy_digest)),
-            Event::DaemonStopped(_) | Event::Refused(_) => Ok(Change::None),
+            Event::DaemonStopped(_) => Ok(Change::Stopped),
+            Event::Refused(_) => Ok(Change::None),
+            Event::DeviceFailed(failed) => Ok(Change::Asked(failed.calls)),
+            Event::DeviceAudit(audit) => self.plan_audit(audit),
             Event::KeyPinned(pinned) => self.plan_pin(pinned),
             Event::KeyAdvanced(advanced) => self.plan_advance(advanced),
             Event::Reserved(reserved) => self.plan_mark(reserved),
@@ -127,14 +174,28 @@ impl State {
         match change {
             Change::None => {}
             Change::Created(deployment_id) => self.deployment_id = deployment_id,
-            Change::Policy(digest) => self.policy_digest = digest,
-            Change::Pin(place, pinned) => self.commit_pin(place, pinned),
+            Change::Policy(digest) => {
+                self.policy_digest = digest;
+                self.stopped = false;
+            }
+            Change::Stopped => self.stopped = true,
+            Change::Asked(calls) => self.asked = self.asked.saturating_add(calls),
+            Change::Audit(device, mut mark) => {
+                mark.asked = self.asked;
+                self.audits.insert(device, mark);
+            }
+            Change::Pin(place, pinned, devices) => {
+                self.commit_pin(place, pinned);
+                self.devices.extend(devices);
+            }
             Change::Advance(place, height) => {
                 if let Some(known) = self.at(&place) {
                     known.mark.initial_height = height;
                 }
             }
             Change::Mark(place, last, signatures) => {
+                let asked = 1 + u64::from(last.extension_sign_bytes.is_some());
+                self.asked = self.asked.saturating_add(asked);
                 if let Some(known) = self.at(&place) {
                     known.mark.last = Some(last);
                     known.made = Some(Made {
@@ -185,7 +246,16 @@ impl State {
         if self.mark(&public_key, &chain).is_some() {
             return Err(format!("key {} pinned twice for chain {chain}", pinned.key));
         }
-        Ok(Change::Pin((public_key, chain), pinned))
+        let mut devices = Vec::with_capacity(pinned.device_identities.len());
+        for shown in &pinned.device_identities {
+            let shown_by = entry::identity_from_wire(shown)?;
+            let known = self.devices.get(&shown.device);
+            if known.is_some_and(|known| !known.admits(&shown_by)) {
+                return Err(format!("device {} pinned twice", shown.device));
+            }
+            devices.push((shown.device.clone(), shown_by));
+        }
+        Ok(Change::Pin((public_key, chain), pinned, devices))
     }
 
     fn commit_pin(&mut self, (public_key, chain): Place, pinned: wire::KeyPinned) {
@@ -205,6 +275,22 @@ impl State {
             key.names.push(pinned.key.clone());
         }
         self.names.insert(pinned.key, public_key);
+    }
+
+    fn plan_audit(&self, audit: wire::DeviceAudit) -> Result<Change, String> {
+        let unknown = audit.signatures.iter().map(|made| made.unknown);
+        let unknown = unknown.fold(0, u64::saturating_add);
+        let before = self.audits.get(&audit.device);
+        let mark = audit_mark(audit.last_number, &audit.last_digest)?;
+        let unknown_signatures = before.map_or(0, |before| before.unknown_signatures);
+        let unknown_signatures = unknown_signatures.saturating_add(unknown);
+        Ok(Change::Audit(
+            audit.device,
+            AuditMark {
+                unknown_signatures,
+                ..mark
+            },
+        ))
     }
 
     fn plan_advance(&self, advanced: wire::KeyAdvanced) -> Result<Change, String> {
@@ -275,120 +361,11 @@ pub(super) enum Change {
     None,
     Created(Vec<u8>),
     Policy(Vec<u8>),
-    Pin(Place, wire::KeyPinned),
+    Stopped,
+    Asked(u64),
+    Audit(String, AuditMark),
+    Pin(Place, wire::KeyPinned, Vec<(String, Identity)>),
     Advance(Place, i64),
     Mark(Place, Last, Option<Signatures>),
     Signed(Place, u64, Signatures),
-}
-
-impl hsm_journal::State for State {
-    fn restore(snapshot: &[u8]) -> Result<Self, String> {
-        let snapshot = wire::Snapshot::decode(snapshot).map_err(|error| error.to_string())?;
-        let mut state = Self::new(snapshot.deployment_id);
-        state.policy_digest = snapshot.policy_digest;
-        for key in snapshot.keys {
-            let public_key = entry::public_key_from_wire(key.public_key)?;
-            for name in &key.names {
-                if state.names.insert(name.clone(), public_key).is_some() {
-                    return Err(format!("key {name} pinned to two public keys"));
-                }
-            }
-            let mut pinned = PinnedKey {
-                names: key.names,
-                devices: key.devices,
-                chains: BTreeMap::new(),
-            };
-            for mark in key.marks {
-                let chain = ChainId::new(&mark.chain_id).map_err(|error| error.to_string())?;
-                let twice = format!("key {public_key} has two marks for chain {chain}");
-                let mark = Box::new(mark_from_wire(mark)?);
-                if pinned.chains.insert(chain, mark).is_some() {
-                    return Err(twice);
-                }
-            }
-            if state.keys.insert(public_key, pinned).is_some() {
-                return Err(format!("key {public_key} stands twice in the snapshot"));
-            }
-        }
-        Ok(state)
-    }
-
-    fn apply(&mut self, index: u64, leaf: &[u8]) -> Result<(), String> {
-        let (time, event) = entry::decode(leaf)?;
-        self.apply_event(index, &time, event)
-    }
-
-    fn snapshot(&self) -> Vec<u8> {
-        let mut keys: Vec<wire::PinnedKey> = self
-            .keys
-            .iter()
-            .map(|(public_key, key)| wire::PinnedKey {
-                names: key.names.clone(),
-                public_key: Some(entry::public_key_to_wire(public_key)),
-                devices: key.devices.clone(),
-                marks: key
-                    .chains
-                    .iter()
-                    .map(|(chain, known)| mark_to_wire(chain, known))
-                    .collect(),
-            })
-            .collect();
-        keys.sort_by(|a, b| a.names.cmp(&b.names));
-        let snapshot = wire::Snapshot {
-            deployment_id: self.deployment_id.clone(),
-            keys,
-            policy_digest: self.policy_digest.clone(),
-        };
-        snapshot.encode_to_vec()
-    }
-}
-
-fn mark_to_wire(chain: &ChainId, known: &ChainMark) -> wire::Mark {
-    let mut mark = wire::Mark {
-        chain_id: chain.to_string(),
-        initial_height: known.mark.initial_height,
-        ..wire::Mark::default()
-    };
-    if let (Some(last), Some(made)) = (&known.mark.last, &known.made) {
-        mark.position = Some(entry::position_to_wire(last.position));
-        mark.sign_bytes.clone_from(&last.sign_bytes);
-        mark.timestamp = Some(entry::timestamp_to_wire(last.timestamp));
-        mark.extension_sign_bytes
-            .clone_from(&last.extension_sign_bytes);
-        mark.reserved_index = made.index;
-        mark.reserved_time = Some(made.time);
-        if let Some(signatures) = &made.signatures {
-            mark.signature.clone_from(&signatures.message);
-            mark.extension_signature = signatures.extension.clone().unwrap_or_default();
-        }
-    }
-    mark
-}
-
-fn mark_from_wire(mark: wire::Mark) -> Result<ChainMark, String> {
-    let mut known = ChainMark {
-        mark: Mark {
-            initial_height: mark.initial_height,
-            last: None,
-        },
-        made: None,
-    };
-    if mark.position.is_some() {
-        known.mark.last = Some(Last {
-            position: entry::position_from_wire(mark.position)?,
-            sign_bytes: mark.sign_bytes,
-            timestamp: entry::timestamp_from_wire(mark.timestamp)?,
-            extension_sign_bytes: mark.extension_sign_bytes,
-        });
-        known.made = Some(Made {
-            index: mark.reserved_index,
-            time: mark.reserved_time.unwrap_or_default(),
-            signatures: Some(Signatures {
-                message: mark.signature,
-                extension: Some(mark.extension_signature).filter(|bytes| !bytes.is_empty()),
-            })
-            .filter(|signatures| !signatures.message.is_empty()),
-        });
-    }
-    Ok(known)
 }

@@ -65,7 +65,7 @@ async fn pinned(directory: &Path, height: i64) -> Guard {
     create(directory);
     let guard = open(directory);
     let chain = ChainId::new(CHAIN).unwrap();
-    let devices = vec!["hsm".to_owned()];
+    let devices = vec![("hsm".to_owned(), None)];
     let now = SystemTime::now();
     guard
         .pin(KEY, &public_key(), &chain, height, devices, now)
@@ -283,4 +283,91 @@ async fn an_advance_only_raises_a_mark() {
     reserve(&guard, &precommit(100_000, 1, 0, None))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn who_a_device_is_and_how_far_its_log_was_read_outlive_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    create(directory.path());
+    let guard = open(directory.path());
+    let identity = |certificate: u8| hsm_device::Identity {
+        model: "YubiHSM 2".to_owned(),
+        serial: "12345678".to_owned(),
+        certificate: Some([certificate; 32]),
+    };
+    let pin = async |guard: &Guard, key: usize, certificate: Option<u8>| {
+        let chain = ChainId::new(CHAIN).unwrap();
+        let (name, key) = (format!("key-{key}"), public_key_of(key));
+        let devices = vec![("hsm".to_owned(), certificate.map(identity))];
+        guard
+            .pin(&name, &key, &chain, 0, devices, SystemTime::now())
+            .await
+    };
+    let audited = |last_number: u32, unknown: u64| {
+        Event::DeviceAudit(wire::DeviceAudit {
+            device: "hsm".to_owned(),
+            last_number,
+            last_digest: vec![3; 16],
+            signatures: vec![wire::ObjectSignatures {
+                object: 1,
+                made: 4,
+                unknown,
+            }],
+            ..wire::DeviceAudit::default()
+        })
+    };
+    let device = |guard: &Guard| guard.inspect(|state| state.device("hsm").cloned()).unwrap();
+    // As hsmd wrote it before it pinned devices.
+    pin(&guard, 0, None).await.unwrap();
+    assert_eq!(device(&guard), None);
+    pin(&guard, 1, Some(7)).await.unwrap();
+    for (number, unknown) in [(65_535, 1), (9, 2)] {
+        let event = audited(number, unknown);
+        guard
+            .record_durably(event, SystemTime::now())
+            .await
+            .unwrap();
+    }
+    let calls = Event::DeviceFailed(wire::DeviceFailed {
+        device: "hsm".to_owned(),
+        calls: 3,
+    });
+    guard
+        .record_durably(calls, SystemTime::now())
+        .await
+        .unwrap();
+    let wrong = audited(65_536, 0);
+    assert!(
+        guard
+            .record_durably(wrong, SystemTime::now())
+            .await
+            .is_err()
+    );
+
+    let mut guard = guard;
+    for _ in 0..2 {
+        assert_eq!(device(&guard), Some(identity(7)));
+        let mark = guard.inspect(|state| state.audit("hsm").cloned()).unwrap();
+        let expected = AuditMark {
+            number: 9,
+            digest: Some([3; 16]),
+            asked: 0,
+            unknown_signatures: 3,
+        };
+        assert_eq!(mark, Some(expected));
+        assert_eq!(guard.inspect(State::asked).unwrap(), 3);
+        guard.close().unwrap();
+        drop(guard);
+        guard = open(directory.path());
+    }
+    assert!(!guard.inspect(State::stopped).unwrap());
+    let stopped = Event::DaemonStopped(wire::DaemonStopped {});
+    guard
+        .record_durably(stopped, SystemTime::now())
+        .await
+        .unwrap();
+    guard.close().unwrap();
+    drop(guard);
+    let guard = open(directory.path());
+    assert!(guard.inspect(State::stopped).unwrap());
 }

@@ -276,6 +276,12 @@ impl Line {
         &self.keyring
     }
 
+    /// Who may have what signed.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

@@ -78,7 +78,8 @@ fn code(reason: Reason) -> Code {
         | Reason::Regression
         | Reason::KeyNotInitialised
         | Reason::PublicKeyMismatch
-        | Reason::DeviceMisconfigured => Code::FailedPrecondition,
+        | Reason::DeviceMisconfigured
+        | Reason::DeviceUnderAdvisory => Code::FailedPrecondition,
         Reason::JournalUnavailable | Reason::DeviceUnavailable | Reason::ShuttingDown => {
             Code::Unavailable
         }

@@ -102,6 +102,14 @@ impl From<keyring::Error> for Refusal {
                 Reason::PublicKeyMismatch,
                 "the device shows another public key than the pinned one: hsmd's operator must look",
             ),
+            keyring::Error::Advisory { advisory, .. } => Self::new(
+                Reason::DeviceUnderAdvisory,
+                format!(
+                    "the key's device is under security advisory {advisory}, which hsmd's configuration \
+                     refuses: its operator must look at `hsmd doctor`"
+                ),
+            )
+            .with("advisory", advisory),
             keyring::Error::BadSignature { .. } => Self::new(
                 Reason::DeviceFault,
                 "the device made a signature that does not verify: hsmd's operator must look",

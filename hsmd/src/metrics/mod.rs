@@ -16,8 +16,8 @@ use hsm_proto::v1::Reason;
 use prometheus_client::encoding::text;
 
 use registered::{
-    CauseLabel, ChainLabel, DeviceErrorLabels, DeviceStateLabels, KeyLabels, ReasonLabel,
-    RequestLabels, Shared,
+    CauseLabel, ChainLabel, DeviceErrorLabels, DeviceLabel, DeviceStateLabels, KeyLabels,
+    ReasonLabel, RequestLabels, Shared,
 };
 pub use serve::serve;
 
@@ -139,6 +139,15 @@ impl Metrics {
             kind,
         };
         self.0.device_errors.get_or_create(&labels).inc();
+    }
+
+    /// A device's audit log shows so many signatures that hsmd did not ask for; 0 makes the series.
+    pub fn unknown_signatures(&self, device: &str, count: u64) {
+        let labels = DeviceLabel {
+            device: device.to_owned(),
+        };
+        let series = self.0.unknown_signatures.get_or_create(&labels);
+        series.inc_by(count);
     }
 
     /// How a device is at present.

@@ -34,6 +34,7 @@ pub(super) struct Shared {
     pub(super) handshake_failures: Family<CauseLabel, Counter>,
     pub(super) device_errors: Family<DeviceErrorLabels, Counter>,
     pub(super) device_states: Family<DeviceStateLabels, Gauge>,
+    pub(super) unknown_signatures: Family<DeviceLabel, Counter>,
     pub(super) journal_flushes: Counter,
     pub(super) journal_flush_duration: Histogram,
     pub(super) journal_entries: Counter,
@@ -73,6 +74,11 @@ pub(super) struct KeyLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CauseLabel {
     pub(super) cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DeviceLabel {
+    pub(super) device: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -140,6 +146,11 @@ impl Shared {
             handshake_failures: many(all, "handshake_failures", "Clients turned away"),
             device_errors: many(all, "device_errors", "Requests that a device failed"),
             device_states: many(all, "device_state", "1 for the state the device is in"),
+            unknown_signatures: many(
+                all,
+                "device_unknown_signatures",
+                "Signatures in a device's audit log that hsmd did not ask for",
+            ),
             journal_flushes: one(all, "journal_flushes", "Frames that became durable"),
             journal_flush_duration: flush,
             journal_entries: one(all, "journal_entries", "Entries that became durable"),

@@ -7,6 +7,7 @@ use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
 
+use crate::doctor;
 use crate::guard;
 use crate::guard::entry::wall_clock;
 use crate::key::{self, key_state};
@@ -113,6 +114,17 @@ impl Admin for AdminService {
             .map_err(|error| status_of(&error))?;
         let key = self.state_of(&request.key)?;
         Ok(Response::new(wire::InitKeyResponse { key }))
+    }
+
+    async fn diagnose(
+        &self,
+        _request: Request<wire::DiagnoseRequest>,
+    ) -> Result<Response<wire::DiagnoseResponse>, Status> {
+        let expires = self.certificates.expires();
+        let findings = doctor::findings(&self.line, &self.about.anchor, expires)
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(wire::DiagnoseResponse { findings }))
     }
 
     async fn advance_key(

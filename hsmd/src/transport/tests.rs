@@ -369,9 +369,12 @@ fn shown(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
 
+/// Changed files are taken into use when they were seen twice without another change. The listener's own watch
+/// may have looked meanwhile, so that what each of these looks finds is not certain; that they suffice is.
 fn take_changed(certificates: &Certificates) {
-    assert!(matches!(certificates.look(), Look::Unchanged));
-    assert!(matches!(certificates.look(), Look::Reloaded));
+    for _ in 0..2 {
+        assert!(!matches!(certificates.look(), Look::Failed(_)));
+    }
 }
 
 #[tokio::test]

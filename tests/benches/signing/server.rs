@@ -181,7 +181,8 @@ pub(crate) fn make_known(config: &Path, keys: &[String]) {
         .expect("a runtime");
     runtime.block_on(async {
         let (guard, _) = daemon::open_guard(&config, None).expect("the journal opens");
-        let keyring = devices::keyring(&config, vec![start_device(Duration::ZERO)]);
+        let keyring =
+            devices::keyring(&config, vec![start_device(Duration::ZERO)]).expect("the advisories");
         for key in keys {
             let request = InitKeyRequest {
                 key: key.clone(),
@@ -236,6 +237,7 @@ impl Device for Software {
             model: "software".to_owned(),
             serial: String::new(),
             firmware: String::new(),
+            certificate: None,
         })
     }
 

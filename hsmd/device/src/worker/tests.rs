@@ -41,6 +41,7 @@ impl Device for Script {
             model: "script".into(),
             serial: "1".into(),
             firmware: "1.0".into(),
+            certificate: None,
         })
     }
 

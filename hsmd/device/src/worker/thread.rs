@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{Answer, Call, Inner, Reply, Request, Running, Session, Shared};
+use super::{Answer, AuditReading, Call, Inner, Reply, Request, Running, Session, Shared};
 use crate::{Device, Error, Info};
 
 /// How many hung threads may be left behind at a time; the YubiHSM client's calls end by themselves after 20 to 30 s.
@@ -43,6 +43,7 @@ struct Thread {
 enum Next {
     Call(Call),
     KeepAlive,
+    GiveUp(Error),
     Exit,
 }
 
@@ -68,7 +69,11 @@ impl Thread {
                 Ok((device, info))
             });
             self.end()?;
-            match opened {
+            let admitted = opened.and_then(|(device, info)| {
+                self.shared.admit(&self.shared.lock(), &info)?;
+                Ok((device, info))
+            });
+            match admitted {
                 Ok((device, info)) => {
                     self.ready(info)?;
                     return Some(device);
@@ -86,6 +91,7 @@ impl Thread {
         loop {
             let error = match self.next() {
                 Next::Exit => return,
+                Next::GiveUp(error) => return self.lost(error),
                 Next::KeepAlive => {
                     let alive = guarded(|| device.keep_alive());
                     if self.end().is_none() {
@@ -94,7 +100,7 @@ impl Thread {
                     alive.err()
                 }
                 Next::Call(call) => {
-                    let answer = guarded(|| execute(device, &call));
+                    let answer = self.perform(device, &call);
                     let Some(request) = self.end() else { return };
                     self.answer(request, answer)
                 }
@@ -107,6 +113,38 @@ impl Thread {
                 // A device that says no works.
                 _ => self.failures = 0,
             }
+        }
+    }
+
+    /// Makes a call. One that asks for a signature is counted from before the device can know of it.
+    fn perform(&self, device: &mut dyn Device, call: &Call) -> Result<Answer, Error> {
+        match call {
+            Call::Sign(locator, message) => {
+                let object = guarded(|| device.object_number(locator))?;
+                let attempt = object.map(|object| self.shared.lock().attempts.begin(object));
+                let signed = guarded(|| device.sign(locator, message));
+                if let Some(attempt) = attempt {
+                    let mut inner = self.shared.lock();
+                    let error = signed.as_ref().err();
+                    inner.attempts.end(&attempt, error, Instant::now());
+                }
+                signed.map(Answer::Signature)
+            }
+            Call::PublicKey(locator) => {
+                guarded(|| device.public_key(locator)).map(Answer::PublicKey)
+            }
+            Call::AuditLog => {
+                let log = guarded(|| device.audit_log())?;
+                let reading = log.map(|log| AuditReading {
+                    log,
+                    asked: self.shared.lock().attempts.asked(Instant::now()),
+                });
+                Ok(Answer::AuditLog(reading))
+            }
+            Call::FreeAuditLog(number) => {
+                guarded(|| device.free_audit_log(*number)).map(|()| Answer::Done)
+            }
+            Call::AuditOptions => guarded(|| device.audit_options()).map(Answer::AuditOptions),
         }
     }
 
@@ -131,6 +169,13 @@ impl Thread {
         loop {
             if self.check(&inner).is_none() {
                 return Next::Exit;
+            }
+            if let Some(Err(error)) = inner
+                .info
+                .as_ref()
+                .map(|info| self.shared.admit(&inner, info))
+            {
+                return Next::GiveUp(error);
             }
             let now = Instant::now();
             while let Some(request) = inner.queue.pop_front() {
@@ -237,13 +282,6 @@ impl Thread {
     fn check(&self, inner: &Inner) -> Option<()> {
         let current = inner.generation == self.generation;
         (current && !matches!(inner.session, Session::Stopped)).then_some(())
-    }
-}
-
-fn execute(device: &mut dyn Device, call: &Call) -> Result<Answer, Error> {
-    match call {
-        Call::PublicKey(locator) => device.public_key(locator).map(Answer::PublicKey),
-        Call::Sign(locator, message) => device.sign(locator, message).map(Answer::Signature),
     }
 }
 

@@ -22,7 +22,9 @@ pub(super) fn fault(device: &str, operation: &'static str, cause: &Cause) -> Err
         Some(Refusal::InsufficientPermissions) => {
             refused("give the authentication key and the object a common domain and the capability")
         }
-        Some(Refusal::LogFull) => refused("its audit log is full: read it and set the log index"),
+        Some(Refusal::LogFull) => Error::AuditLogFull {
+            device: device.to_owned(),
+        },
         Some(Refusal::InvalidCommand | Refusal::InvalidData | Refusal::WrongLength) => {
             refused("its firmware may not know the algorithm, or limits the length")
         }

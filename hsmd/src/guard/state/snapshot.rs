@@ -1,0 +1,178 @@
+//! The state as a segment's snapshot, and back.
+
+use std::collections::BTreeMap;
+
+use hsm_policy::cometbft::ChainId;
+use hsm_policy::conflict::{Last, Mark};
+use hsm_proto::v1 as wire;
+use prost::Message as _;
+
+use super::{AuditMark, ChainMark, Made, PinnedKey, Signatures, State};
+use crate::guard::entry;
+
+impl hsm_journal::State for State {
+    fn restore(snapshot: &[u8]) -> Result<Self, String> {
+        let snapshot = wire::Snapshot::decode(snapshot).map_err(|error| error.to_string())?;
+        let mut state = Self::new(snapshot.deployment_id);
+        state.policy_digest = snapshot.policy_digest;
+        state.asked = snapshot.asked;
+        state.stopped = snapshot.stopped;
+        for device in snapshot.device_identities {
+            let identity = entry::identity_from_wire(&device)?;
+            let twice = format!("device {} stands twice in the snapshot", device.device);
+            if state.devices.insert(device.device, identity).is_some() {
+                return Err(twice);
+            }
+        }
+        for audit in snapshot.audit_marks {
+            let mark = AuditMark {
+                asked: audit.asked,
+                unknown_signatures: audit.unknown_signatures,
+                ..audit_mark(audit.last_number, &audit.last_digest)?
+            };
+            let twice = format!("device {} was audited twice in the snapshot", audit.device);
+            if state.audits.insert(audit.device, mark).is_some() {
+                return Err(twice);
+            }
+        }
+        for key in snapshot.keys {
+            let public_key = entry::public_key_from_wire(key.public_key)?;
+            for name in &key.names {
+                if state.names.insert(name.clone(), public_key).is_some() {
+                    return Err(format!("key {name} pinned to two public keys"));
+                }
+            }
+            let mut pinned = PinnedKey {
+                names: key.names,
+                devices: key.devices,
+                chains: BTreeMap::new(),
+            };
+            for mark in key.marks {
+                let chain = ChainId::new(&mark.chain_id).map_err(|error| error.to_string())?;
+                let twice = format!("key {public_key} has two marks for chain {chain}");
+                let mark = Box::new(mark_from_wire(mark)?);
+                if pinned.chains.insert(chain, mark).is_some() {
+                    return Err(twice);
+                }
+            }
+            if state.keys.insert(public_key, pinned).is_some() {
+                return Err(format!("key {public_key} stands twice in the snapshot"));
+            }
+        }
+        Ok(state)
+    }
+
+    fn apply(&mut self, index: u64, leaf: &[u8]) -> Result<(), String> {
+        let (time, event) = entry::decode(leaf)?;
+        self.apply_event(index, &time, event)
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        let mut keys: Vec<wire::PinnedKey> = self
+            .keys
+            .iter()
+            .map(|(public_key, key)| wire::PinnedKey {
+                names: key.names.clone(),
+                public_key: Some(entry::public_key_to_wire(public_key)),
+                devices: key.devices.clone(),
+                marks: key
+                    .chains
+                    .iter()
+                    .map(|(chain, known)| mark_to_wire(chain, known))
+                    .collect(),
+            })
+            .collect();
+        keys.sort_by(|a, b| a.names.cmp(&b.names));
+        let snapshot = wire::Snapshot {
+            deployment_id: self.deployment_id.clone(),
+            keys,
+            policy_digest: self.policy_digest.clone(),
+            device_identities: self
+                .devices
+                .iter()
+                .map(|(device, identity)| entry::identity_to_wire(device, identity))
+                .collect(),
+            audit_marks: self.audits.iter().map(audit_to_wire).collect(),
+            asked: self.asked,
+            stopped: self.stopped,
+        };
+        snapshot.encode_to_vec()
+    }
+}
+
+pub(super) fn audit_mark(number: u32, digest: &[u8]) -> Result<AuditMark, String> {
+    let length = digest.len();
+    Ok(AuditMark {
+        number: u16::try_from(number).map_err(|_| format!("an audit entry numbered {number}"))?,
+        digest: match digest {
+            [] => None,
+            digest => Some(
+                digest
+                    .try_into()
+                    .map_err(|_| format!("an audit entry's digest of {length} bytes"))?,
+            ),
+        },
+        asked: 0,
+        unknown_signatures: 0,
+    })
+}
+
+fn audit_to_wire((device, mark): (&String, &AuditMark)) -> wire::AuditMark {
+    wire::AuditMark {
+        device: device.clone(),
+        last_number: mark.number.into(),
+        last_digest: mark.digest.map_or_else(Vec::new, |digest| digest.to_vec()),
+        asked: mark.asked,
+        unknown_signatures: mark.unknown_signatures,
+    }
+}
+
+fn mark_to_wire(chain: &ChainId, known: &ChainMark) -> wire::Mark {
+    let mut mark = wire::Mark {
+        chain_id: chain.to_string(),
+        initial_height: known.mark.initial_height,
+        ..wire::Mark::default()
+    };
+    if let (Some(last), Some(made)) = (&known.mark.last, &known.made) {
+        mark.position = Some(entry::position_to_wire(last.position));
+        mark.sign_bytes.clone_from(&last.sign_bytes);
+        mark.timestamp = Some(entry::timestamp_to_wire(last.timestamp));
+        mark.extension_sign_bytes
+            .clone_from(&last.extension_sign_bytes);
+        mark.reserved_index = made.index;
+        mark.reserved_time = Some(made.time);
+        if let Some(signatures) = &made.signatures {
+            mark.signature.clone_from(&signatures.message);
+            mark.extension_signature = signatures.extension.clone().unwrap_or_default();
+        }
+    }
+    mark
+}
+
+fn mark_from_wire(mark: wire::Mark) -> Result<ChainMark, String> {
+    let mut known = ChainMark {
+        mark: Mark {
+            initial_height: mark.initial_height,
+            last: None,
+        },
+        made: None,
+    };
+    if mark.position.is_some() {
+        known.mark.last = Some(Last {
+            position: entry::position_from_wire(mark.position)?,
+            sign_bytes: mark.sign_bytes,
+            timestamp: entry::timestamp_from_wire(mark.timestamp)?,
+            extension_sign_bytes: mark.extension_sign_bytes,
+        });
+        known.made = Some(Made {
+            index: mark.reserved_index,
+            time: mark.reserved_time.unwrap_or_default(),
+            signatures: Some(Signatures {
+                message: mark.signature,
+                extension: Some(mark.extension_signature).filter(|bytes| !bytes.is_empty()),
+            })
+            .filter(|signatures| !signatures.message.is_empty()),
+        });
+    }
+    Ok(known)
+}
