@@ -71,6 +71,7 @@ scenarios![
     ssh_certificates,
     symmetric_keys,
     wrap,
+    wrap_rsa,
 ];
 
 #[test]

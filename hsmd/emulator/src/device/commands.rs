@@ -15,6 +15,7 @@ pub(crate) mod ssh;
 pub(crate) mod symmetric;
 pub(crate) mod template;
 pub(crate) mod wrap;
+pub(crate) mod wrap_rsa;
 
 use super::Device;
 use super::audit::NO_KEY;
@@ -309,6 +310,10 @@ pub(crate) fn execute(
         Command::DecryptOaep => asymmetric::decrypt_oaep(device, authority, fields),
         Command::ExportWrapped => wrap::export(device, authority, fields),
         Command::ImportWrapped => wrap::import(device, authority, fields),
+        Command::ExportWrappedRsa => wrap_rsa::export_object(device, authority, fields),
+        Command::ImportWrappedRsa => wrap_rsa::import_object(device, authority, fields),
+        Command::WrapKeyRsa => wrap_rsa::export_key(device, authority, fields),
+        Command::UnwrapKeyRsa => wrap_rsa::import_key(device, authority, fields),
         Command::WrapData => wrap::wrap_data(device, authority, fields),
         Command::UnwrapData => wrap::unwrap_data(device, authority, fields),
         Command::GetLogEntries => audit::get_entries(device, authority, fields),

@@ -73,7 +73,7 @@ impl Content {
             // The key and 8 bytes of delegated capabilities.
             Self::Wrap(key) => key.len() + 8,
             Self::RsaWrap(key) => key.modulus_length() / 2 * 7 + 8,
-            Self::PublicWrap(key) => key.modulus().len() + 8,
+            Self::PublicWrap(key) => key.modulus_length() + 8,
             // The device keeps it twice, for the inner and the outer hash.
             Self::Hmac(key) => 2 * key.len(),
             Self::Symmetric(key) => key.len(),

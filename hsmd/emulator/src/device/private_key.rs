@@ -2,6 +2,7 @@
 
 pub(crate) mod ec;
 mod ed25519;
+mod encoding;
 mod padding;
 pub(crate) mod rsa;
 pub(crate) mod wrapped;

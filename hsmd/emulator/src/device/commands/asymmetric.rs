@@ -33,11 +33,14 @@ pub(crate) fn public_key(
     };
     fields.end()?;
     let object = device.store.get((kind, id), authority.domains)?;
-    let Content::Private(key) = &object.content else {
-        return Err(ErrorCode::InvalidData);
+    let key = match &object.content {
+        Content::Private(key) => key.public_key(),
+        Content::RsaWrap(key) => key.public_key().modulus(),
+        Content::PublicWrap(key) => key.modulus(),
+        _ => return Err(ErrorCode::InvalidData),
     };
     let algorithm = [object.properties.algorithm.byte()];
-    Ok([&algorithm[..], &key.public_key()].concat())
+    Ok([&algorithm[..], &key].concat())
 }
 
 /// SIGN EDDSA over a message.

@@ -1,6 +1,7 @@
 //! RSA keys of 2048, 3072 and 4096 bits with the public exponent 65537.
 
 use getrandom::SysRng;
+use rsa::pkcs1::{EncodeRsaPrivateKey as _, EncodeRsaPublicKey as _};
 use rsa::rand_core::UnwrapErr;
 use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
 use rsa::{BoxedUint, Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey, hazmat};
@@ -105,6 +106,36 @@ impl RsaKey {
         }
     }
 
+    /// The key in PKCS#1, DER (RFC 8017, A.1.2).
+    pub(crate) fn to_pkcs1(&self) -> Result<Zeroizing<Vec<u8>>, ErrorCode> {
+        self.0
+            .to_pkcs1_der()
+            .map(|document| document.to_bytes())
+            .map_err(|_| ErrorCode::CommandUnexecuted)
+    }
+
+    /// Makes a key from PKCS#1, DER. Only the primes and the modulus are looked at.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InvalidData`] for anything that is not a key of this length.
+    pub(crate) fn from_pkcs1(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, ErrorCode> {
+        const INVALID: ErrorCode = ErrorCode::InvalidData;
+        let parsed = rsa::pkcs1::RsaPrivateKeyRef::try_from(bytes).map_err(|_| INVALID)?;
+        let half = modulus_length(algorithm)? / 2;
+        let mut primes = Zeroizing::new(Vec::with_capacity(2 * half));
+        for prime in [parsed.prime1.as_bytes(), parsed.prime2.as_bytes()] {
+            let zeros = half.checked_sub(prime.len()).ok_or(INVALID)?;
+            primes.extend(std::iter::repeat_n(0, zeros));
+            primes.extend_from_slice(prime);
+        }
+        let key = Self::import(algorithm, &primes)?;
+        if key.public_key().modulus() == parsed.modulus.as_bytes() {
+            Ok(key)
+        } else {
+            Err(INVALID)
+        }
+    }
+
     /// The public half.
     pub(crate) fn public_key(&self) -> RsaPublic {
         RsaPublic(self.0.to_public_key())
@@ -193,6 +224,19 @@ impl RsaPublic {
     /// Whether the signature, RSASSA-PKCS1-v1_5, is this key's over the digest.
     pub(crate) fn verifies_pkcs1(&self, hash: Hash, digest: &[u8], signature: &[u8]) -> bool {
         self.0.verify(pkcs1_scheme(hash), digest, signature).is_ok()
+    }
+
+    /// The key in PKCS#1, DER (RFC 8017, A.1.1).
+    pub(crate) fn to_pkcs1(&self) -> Result<Vec<u8>, ErrorCode> {
+        self.0
+            .to_pkcs1_der()
+            .map(|document| document.into_vec())
+            .map_err(|_| ErrorCode::CommandUnexecuted)
+    }
+
+    /// Length of the modulus, and with it of ciphertexts, in bytes.
+    pub(crate) fn modulus_length(&self) -> usize {
+        self.0.size()
     }
 
     /// RSAES-OAEP; see [`RsaKey::oaep_decrypt`]. [`ErrorCode::WrongLength`] if the message does not fit.
