@@ -8,6 +8,7 @@ mod algorithm;
 mod algorithm_toggle;
 mod audit;
 mod capability;
+mod certificate;
 mod commands;
 mod content;
 mod error;
@@ -120,7 +121,8 @@ impl Device {
         if !EMULATOR_SERIALS.contains(&serial) {
             return Err(ManufactureError::Serial(serial));
         }
-        let identity = Identity::manufacture(serial, firmware)?;
+        let identity =
+            Identity::manufacture(serial, firmware).map_err(|_| ManufactureError::Randomness)?;
         let mut device = Self {
             identity,
             agreement_key: key_agreement::new_key().map_err(|_| ManufactureError::Randomness)?,
@@ -420,12 +422,9 @@ pub enum ManufactureError {
         last = EMULATOR_SERIALS.end()
     )]
     Serial(u32),
-    /// No key for asymmetric sessions could be made.
+    /// A key or the factory certificate could not be made.
     #[error("the operating system gives no randomness")]
     Randomness,
-    /// No attestation key or certificate could be made.
-    #[error("cannot make the factory certificate: {0}")]
-    Certificate(#[from] rcgen::Error),
 }
 
 /// Random bytes from the operating system.

@@ -58,6 +58,7 @@ macro_rules! scenarios {
 }
 
 scenarios![
+    attestation,
     authentication,
     device,
     ec_keys,

@@ -1,6 +1,7 @@
 //! The commands, one module a group, and the way from a command code to its handler.
 
 pub(crate) mod asymmetric;
+pub(crate) mod attestation;
 pub(crate) mod audit;
 pub(crate) mod authentication;
 pub(crate) mod general;
@@ -308,6 +309,7 @@ pub(crate) fn execute(
         Command::SignPss => asymmetric::sign_pss(device, authority, fields),
         Command::DecryptPkcs1 => asymmetric::decrypt_pkcs1(device, authority, fields),
         Command::DecryptOaep => asymmetric::decrypt_oaep(device, authority, fields),
+        Command::SignAttestationCertificate => attestation::sign(device, authority, fields),
         Command::ExportWrapped => wrap::export(device, authority, fields),
         Command::ImportWrapped => wrap::import(device, authority, fields),
         Command::ExportWrappedRsa => wrap_rsa::export_object(device, authority, fields),

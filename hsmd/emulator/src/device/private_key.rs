@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::algorithm::Algorithm;
 use super::error::ErrorCode;
+use super::hash::Hash;
 use super::random;
 use ec::EcKey;
 use ed25519::Ed25519Key;
@@ -94,6 +95,16 @@ impl PrivateKey {
         match self {
             Self::Ed25519(key) => Ok(key.sign(message)),
             _ => Err(ErrorCode::InvalidData),
+        }
+    }
+
+    /// What an attestation certificate is signed with: SHA-256, and RSASSA-PKCS1-v1_5 or ECDSA.
+    /// [`ErrorCode::InvalidData`] for Ed25519.
+    pub(crate) fn sign_sha256(&self, message: &[u8]) -> Result<Vec<u8>, ErrorCode> {
+        let digest = Hash::Sha256.digest(&[message]);
+        match self {
+            Self::Rsa(key) => key.sign_pkcs1(&digest),
+            _ => self.sign_ecdsa(&digest),
         }
     }
 

@@ -9,8 +9,9 @@ use super::algorithm_toggle::AlgorithmToggle;
 use super::audit::Audit;
 use super::capability::{Capabilities, Domains};
 use super::content::Content;
-use super::identity::{EMULATOR_SERIALS, Identity};
+use super::identity::{ATTESTATION_ALGORITHM, EMULATOR_SERIALS, Identity};
 use super::object::{LABEL_LENGTH, Object, ObjectType, Origin, Properties};
+use super::private_key::PrivateKey;
 use super::store::{Name, Store};
 
 /// All that a device remembers. Private keys stand in it in the clear.
@@ -44,7 +45,7 @@ impl State {
         let sequence = |((kind, id), sequence): (Name, u8)| (kind.byte(), id, sequence);
         Self {
             serial: identity.serial,
-            attestation_key: Hex(identity.attestation_key.clone()),
+            attestation_key: Hex(identity.attestation_key.export()),
             certificate: Hex(Zeroizing::new(identity.certificate.clone())),
             agreement_key: Hex(Zeroizing::new(agreement_key.to_bytes().to_vec())),
             objects: store.iter().map(Record::from).collect(),
@@ -61,7 +62,8 @@ impl State {
         }
         let identity = Identity {
             serial: self.serial,
-            attestation_key: self.attestation_key.0,
+            attestation_key: PrivateKey::import(ATTESTATION_ALGORITHM, &self.attestation_key.0)
+                .ok()?,
             certificate: self.certificate.0.to_vec(),
         };
         let agreement_key = SecretKey::from_slice(&self.agreement_key.0).ok()?;

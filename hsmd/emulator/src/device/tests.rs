@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod asymmetric_session;
+mod attestation;
 mod authority;
 mod keys;
 mod objects;
