@@ -8,6 +8,7 @@ mod keys;
 mod objects;
 mod protocol;
 mod wrap;
+mod wrap_rsa;
 
 use std::sync::LazyLock;
 use std::time::Duration;
