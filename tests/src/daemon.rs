@@ -1,6 +1,8 @@
 //! A running hsmd: its configuration, its commands, its end.
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -181,6 +183,20 @@ impl Daemon {
         crate::http::metric(self.metrics_port, series)
     }
 
+    /// Gives the mock an order over its control socket (`yubihsm-emulator control --help`).
+    ///
+    /// # Panics
+    ///
+    /// If it does not obey.
+    pub fn order_mock(&self, order: &str) {
+        let mut socket = UnixStream::connect(control_socket(&self.directory)).expect("the socket");
+        writeln!(socket, "{order}").expect("an order sent");
+        let mut answer = String::new();
+        let mut reader = BufReader::new(socket);
+        reader.read_line(&mut answer).expect("an answer");
+        assert!(answer.starts_with("ok"), "{order}: {answer}");
+    }
+
     /// Runs a command of hsmd on this configuration.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -305,5 +321,10 @@ fn mock_device(directory: &Path, keys: &[&str], algorithm: Algorithm) -> String 
         mock.ensure_key(key, algorithm)
             .expect("a key in the emulator");
     }
-    format!("backend = \"mock\"\nstate_file = {state:?}\n")
+    let control = control_socket(directory);
+    format!("backend = \"mock\"\nstate_file = {state:?}\ncontrol = {control:?}\n")
+}
+
+fn control_socket(directory: &Path) -> PathBuf {
+    directory.join("mock.sock")
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ::yubihsm::Credentials;
-pub use yubihsm_emulator::{Clock, Error as StartError, Fault, Latency, Settings};
+pub use yubihsm_emulator::{Clock, Error as StartError, Fault, Latency, Settings, parse_firmware};
 
 use crate::yubihsm::{Connector, OpenError, Session};
 use crate::{Algorithm, Backend, Device, Error, KeyLocator, Opener, PublicKey};

@@ -352,20 +352,60 @@ async fn a_full_queue_is_refused_at_once() {
     );
 }
 
-#[tokio::test]
-async fn a_daemon_that_signs_every_29_seconds_outlives_the_expiry_of_many_sessions() {
-    let seconds = Arc::new(AtomicU64::new(0));
-    let reading = Arc::clone(&seconds);
-    let clock = Clock::new(move || Duration::from_secs(reading.load(Ordering::SeqCst)));
+/// An emulator whose time passes when it is told to.
+fn with_manual_clock() -> (Fixture, impl Fn(Duration)) {
+    let elapsed = Arc::new(AtomicU64::new(0));
+    let reading = Arc::clone(&elapsed);
     let settings = Settings {
-        clock,
+        clock: Clock::new(move || Duration::from_millis(reading.load(Ordering::SeqCst))),
         ..Settings::default()
     };
+    let pass = move |time: Duration| {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap();
+        elapsed.fetch_add(milliseconds, Ordering::SeqCst);
+    };
     let fixture = Fixture::start(settings, WorkerOptions::default());
+    (fixture, pass)
+}
+
+#[tokio::test]
+async fn signing_every_29_6_seconds_for_a_day_loses_nothing() {
+    let (fixture, pass) = with_manual_clock();
+    let (day, step) = (Duration::from_hours(24), Duration::from_millis(29_600));
+    for round in 0..day.div_duration_f64(step).ceil() as u32 {
+        pass(step);
+        fixture
+            .sign(&round.to_be_bytes(), Duration::from_secs(3))
+            .await
+            .unwrap();
+    }
+    let status = fixture.worker.status();
+    assert_eq!((status.state, status.last_fault), (State::Ready, None));
+}
+
+#[tokio::test]
+async fn sessions_that_expired_and_were_not_closed_never_use_the_device_up() {
+    let (fixture, pass) = with_manual_clock();
     for round in 0..40_u8 {
         // Longer than a session lives, so that each one found here is lost; the device has 16.
-        let step = if round % 2 == 0 { 29 } else { 31 };
-        seconds.fetch_add(step, Ordering::SeqCst);
+        pass(Duration::from_secs(if round % 2 == 0 { 29 } else { 31 }));
+        fixture
+            .sign(&[round], Duration::from_secs(3))
+            .await
+            .unwrap();
+    }
+    assert_eq!(fixture.worker.status().state, State::Ready);
+}
+
+#[tokio::test]
+async fn a_power_cut_costs_no_request() {
+    let fixture = Fixture::start(Settings::default(), WorkerOptions::default());
+    fixture
+        .sign(b"before", Duration::from_secs(3))
+        .await
+        .unwrap();
+    for round in 0..5_u8 {
+        fixture.mock.inject(Fault::CutPower);
         fixture
             .sign(&[round], Duration::from_secs(3))
             .await

@@ -3,30 +3,42 @@
 //! [`Device::handle`] takes one frame and gives one frame. Any bytes may come; what comes back is an
 //! answer or an error of the device.
 
+mod aes_ccm;
 mod algorithm;
+mod algorithm_toggle;
 mod audit;
 mod capability;
+mod certificate;
 mod commands;
+mod content;
 mod error;
 mod frame;
+mod hash;
 mod identity;
+mod key_agreement;
 mod object;
+mod private_key;
 mod scp03;
 mod session;
 mod state;
 mod store;
+mod unsealed;
+mod wrapped_object;
 
 use std::time::Duration;
 
+use p256::SecretKey;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use algorithm_toggle::AlgorithmToggle;
 use audit::{Audit, Event, NO_KEY};
 use capability::{Authority, Capabilities, Domains};
 use commands::Command;
+use content::Content;
 use frame::{Fields, Frame};
 use identity::Identity;
-use object::{Content, LABEL_LENGTH, ObjectType, Origin, Properties};
+use object::{LABEL_LENGTH, ObjectType, Origin, Properties};
 use session::Sessions;
 use store::Store;
 
@@ -59,9 +71,12 @@ const LARGE_BUFFER_SINCE: Firmware = (2, 4, 0);
 /// A YubiHSM2, switched on.
 pub struct Device {
     identity: Identity,
+    /// The device's own key for asymmetric sessions; a reset makes a new one.
+    agreement_key: SecretKey,
     firmware: Firmware,
     store: Store,
     audit: Audit,
+    algorithms: AlgorithmToggle,
     sessions: Sessions,
     booted: Duration,
     misbehaviour: Option<Misbehaviour>,
@@ -106,12 +121,15 @@ impl Device {
         if !EMULATOR_SERIALS.contains(&serial) {
             return Err(ManufactureError::Serial(serial));
         }
-        let identity = Identity::manufacture(serial, firmware)?;
+        let identity =
+            Identity::manufacture(serial, firmware).map_err(|_| ManufactureError::Randomness)?;
         let mut device = Self {
             identity,
+            agreement_key: key_agreement::new_key().map_err(|_| ManufactureError::Randomness)?,
             firmware,
             store: Store::default(),
             audit: Audit::new(),
+            algorithms: AlgorithmToggle::default(),
             sessions: Sessions::default(),
             booted: now,
             misbehaviour: None,
@@ -122,12 +140,14 @@ impl Device {
 
     /// Switches a device on that has been in use; `None` if no device could be in this state.
     pub fn restore(state: State, firmware: Firmware, now: Duration) -> Option<Self> {
-        let (identity, store, audit) = state.restore()?;
+        let (identity, agreement_key, store, audit, algorithms) = state.restore()?;
         let mut device = Self {
             identity,
+            agreement_key,
             firmware,
             store,
             audit,
+            algorithms,
             sessions: Sessions::default(),
             booted: now,
             misbehaviour: None,
@@ -143,12 +163,18 @@ impl Device {
 
     /// What outlives a power cycle.
     pub fn state(&self) -> State {
-        State::capture(&self.identity, &self.store, &self.audit)
+        State::capture(
+            &self.identity,
+            &self.agreement_key,
+            &self.store,
+            &self.audit,
+            &self.algorithms,
+        )
     }
 
     /// Differs from an earlier value if [`Device::state`] does.
     pub fn revision(&self) -> u64 {
-        self.store.revision() + self.audit.revision()
+        self.store.revision() + self.audit.revision() + self.algorithms.revision()
     }
 
     /// Most bytes in a frame, either way.
@@ -165,6 +191,11 @@ impl Device {
         self.sessions.close_all();
         self.booted = now;
         self.audit.boot();
+    }
+
+    /// Drops every session; nothing else changes.
+    pub fn lose_sessions(&mut self) {
+        self.sessions.close_all();
     }
 
     /// Sets or clears what is out of order.
@@ -211,6 +242,7 @@ impl Device {
             Some(Command::AuthenticateSession) => {
                 commands::session::authenticate(self, now, fields)
             }
+            Some(Command::GetDevicePublicKey) => commands::session::device_public_key(self, fields),
             Some(Command::DeviceInfo) => commands::general::device_info(self, fields),
             Some(Command::Echo) => Ok(frame.data.to_vec()),
             _ => Err(ErrorCode::InvalidCommand),
@@ -328,14 +360,16 @@ impl Device {
         session_key: u16,
         result: &Result<Vec<u8>, ErrorCode>,
     ) {
-        let target = Command::from_byte(frame.command)
-            .map_or(NO_KEY, |command| command.target_key(frame.data, result));
+        let (target, second) = Command::from_byte(frame.command)
+            .map_or((NO_KEY, NO_KEY), |command| {
+                command.logged_keys(frame.data, result)
+            });
         self.audit.record(Event {
             command: frame.command,
             length: u16::try_from(frame.data.len()).unwrap_or(u16::MAX),
             session_key,
             target_key: target,
-            second_key: NO_KEY,
+            second_key: second,
             result: match result {
                 Ok(_) => frame::answer_code(frame.command),
                 Err(code) => code.byte(),
@@ -348,6 +382,10 @@ impl Device {
     fn reset(&mut self, now: Duration) {
         self.store.clear();
         self.audit.reset();
+        self.algorithms.reset();
+        if let Ok(key) = key_agreement::new_key() {
+            self.agreement_key = key;
+        }
         let mut label = [0; LABEL_LENGTH];
         for (to, from) in label.iter_mut().zip(DEFAULT_KEY_LABEL) {
             *to = *from;
@@ -365,7 +403,7 @@ impl Device {
         pbkdf2::pbkdf2_hmac::<Sha256>(DEFAULT_PASSWORD, PASSWORD_SALT, rounds, keys.as_mut_slice());
         let kind = ObjectType::AuthenticationKey;
         let inserted = Content::import(kind, properties.algorithm, keys.as_slice())
-            .and_then(|content| self.store.insert(properties, Origin::Imported, content));
+            .and_then(|content| self.store.insert(properties, Origin::IMPORTED, content));
         debug_assert!(
             inserted.is_ok(),
             "an empty store takes a key of the right length"
@@ -384,9 +422,9 @@ pub enum ManufactureError {
         last = EMULATOR_SERIALS.end()
     )]
     Serial(u32),
-    /// No attestation key or certificate could be made.
-    #[error("cannot make the factory certificate: {0}")]
-    Certificate(#[from] rcgen::Error),
+    /// A key or the factory certificate could not be made.
+    #[error("the operating system gives no randomness")]
+    Randomness,
 }
 
 /// Random bytes from the operating system.

@@ -16,10 +16,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::control::{self, ControlSocket};
 use crate::device::{Device, Misbehaviour};
 use crate::fault::{Fault, Faults};
 use crate::latency::Latency;
@@ -35,15 +36,15 @@ const OVERLENGTH: usize = 3;
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// Pause after a connection could not be accepted (too many open files).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The device behind its connector.
 pub(crate) struct Connector {
     /// Held for as long as a command takes: one command at a time.
     seat: Mutex<Seat>,
     clock: Clock,
-    latency: Latency,
-    faults: Arc<Faults>,
+    latency: watch::Sender<Latency>,
+    pub(crate) faults: Arc<Faults>,
     serial: u32,
     request_limit: usize,
 }
@@ -74,7 +75,7 @@ impl Connector {
             serial: device.serial(),
             request_limit: device.buffer_length() + OVERLENGTH,
             clock: clock.clone(),
-            latency,
+            latency: watch::Sender::new(latency),
             faults: Arc::clone(faults),
             seat: Mutex::new(Seat {
                 written: device.revision(),
@@ -84,6 +85,16 @@ impl Connector {
         }
     }
 
+    /// How long commands take.
+    pub(crate) fn latency(&self) -> Latency {
+        self.latency.borrow().clone()
+    }
+
+    /// Changes how long commands take, from the next one on.
+    pub(crate) fn set_latency(&self, latency: Latency) {
+        self.latency.send_replace(latency);
+    }
+
     /// Runs one command on the device, with whatever fault is set.
     async fn command(&self, frame: &[u8]) -> Result<Response<Full<Bytes>>, Closed> {
         let mut seat = self.seat.lock().await;
@@ -91,8 +102,14 @@ impl Connector {
         if fault == Some(Fault::Disconnect) {
             return Err(Closed::OnDemand);
         }
-        if self.faults.take_lost_sessions() {
+        if self.faults.take_power_cut() {
             seat.device.power_cycle(self.clock.now());
+            // What happens to the file shows at the next command.
+            let _ = seat.persist();
+            return Err(Closed::OnDemand);
+        }
+        if self.faults.take_lost_sessions() {
+            seat.device.lose_sessions();
         }
         seat.device.misbehave(match fault {
             Some(Fault::Refuse(code)) => Some(Misbehaviour::Refuse(code)),
@@ -107,7 +124,7 @@ impl Connector {
             tracing::error!(%error, "cannot write the state file; the answer is withheld");
             return Ok(refusal(StatusCode::INTERNAL_SERVER_ERROR));
         }
-        let latency = self.latency.of(&answer);
+        let latency = self.latency.borrow().of(&answer);
         if !latency.is_zero() {
             tokio::time::sleep_until(started + latency).await;
         }
@@ -181,22 +198,26 @@ pub(crate) fn spawn(
     connector: Connector,
     listener: std::net::TcpListener,
     address: SocketAddr,
+    mut control: Option<ControlSocket>,
     stopped: oneshot::Receiver<()>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let listener = {
-        let _entered = runtime.enter();
-        TcpListener::from_std(listener)?
-    };
+    let entered = runtime.enter();
+    let listener = TcpListener::from_std(listener)?;
+    let orders = control.as_mut().map(ControlSocket::listener).transpose()?;
+    drop(entered);
     let serve = move || {
+        let connector = Arc::new(connector);
         runtime.block_on(async {
             tokio::select! {
-                () = accept(Arc::new(connector), listener, address) => {}
+                () = accept(Arc::clone(&connector), listener, address) => {}
+                () = control::serve(orders.flatten(), connector) => {}
                 _ = stopped => {}
             }
         });
+        drop(control);
     };
     std::thread::Builder::new()
         .name("yubihsm-emulator".to_owned())

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod control;
 pub mod device;
 mod fault;
 mod http;
@@ -29,9 +30,10 @@ use tokio::sync::oneshot;
 
 pub use clock::Clock;
 pub use device::{EMULATOR_MARK, EMULATOR_SERIALS, ErrorCode, Firmware};
-pub use fault::Fault;
-pub use latency::Latency;
+pub use fault::{Fault, UnknownFault};
+pub use latency::{Latency, UnknownLatency};
 
+use control::ControlSocket;
 use device::{Device, ManufactureError};
 use fault::Faults;
 use http::Connector;
@@ -52,6 +54,12 @@ pub struct Settings {
     pub latency: Latency,
     /// Where the device takes the time from; decides when sessions expire.
     pub clock: Clock,
+    /// A fault from the beginning.
+    pub fault: Option<Fault>,
+    /// Where the control socket is made, on which other processes set faults and latency: a UNIX socket for
+    /// its owner alone, one order a line (`fault hang`, `clear`, `latency vendor`, `status`), answered with
+    /// `ok` or `error: ...`.
+    pub control: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -62,8 +70,17 @@ impl Default for Settings {
             state_file: None,
             latency: Latency::None,
             clock: Clock::default(),
+            fault: None,
+            control: None,
         }
     }
+}
+
+/// Reads a version of the firmware, such as `2.4.1`; `None` if it is none.
+pub fn parse_firmware(text: &str) -> Option<Firmware> {
+    let mut parts = text.split('.').map(|part| part.parse().ok());
+    let version = (parts.next()??, parts.next()??, parts.next()??);
+    parts.next().is_none().then_some(version)
 }
 
 /// A running emulator. It stops, and closes its connections, when it is dropped.
@@ -104,10 +121,21 @@ impl Emulator {
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
 
+        let control = settings.control.as_deref().map(|path| {
+            ControlSocket::bind(path).map_err(|source| Error::Control {
+                path: path.to_owned(),
+                source,
+            })
+        });
+        let control = control.transpose()?;
+
         let faults = Arc::new(Faults::default());
+        if let Some(fault) = settings.fault {
+            faults.inject(fault);
+        }
         let connector = Connector::new(device, file, &settings.clock, settings.latency, &faults);
         let (stop, stopped) = oneshot::channel();
-        let thread = http::spawn(connector, listener, address, stopped).map_err(failed)?;
+        let thread = http::spawn(connector, listener, address, control, stopped).map_err(failed)?;
         tracing::warn!(
             %address,
             serial = settings.serial,
@@ -161,6 +189,14 @@ pub enum Error {
     Listen {
         /// The address asked for.
         address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The control socket could not be made.
+    #[error("control socket {path}: {source}")]
+    Control {
+        /// The socket asked for.
+        path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },

@@ -20,7 +20,10 @@ const BACKEND_FIELDS: [(&str, &[&str]); 3] = [
             "password_file",
         ],
     ),
-    ("mock", &["state_file", "latency", "serial", "firmware"]),
+    (
+        "mock",
+        &["state_file", "latency", "serial", "firmware", "control"],
+    ),
 ];
 
 pub(super) fn check(
@@ -93,6 +96,7 @@ fn refuse_fields_of_others(checker: &mut Checker, key: &str, raw: &raw::Device, 
         ("latency", raw.latency.clone()),
         ("serial", raw.serial.map(|serial| serial.to_string())),
         ("firmware", raw.firmware.clone()),
+        ("control", raw.control.clone()),
     ];
     for (field, value) in present {
         let owner = BACKEND_FIELDS
@@ -231,7 +235,7 @@ fn mock_device(
     raw: raw::Device,
     mock: MockDevices,
 ) -> Option<Backend> {
-    use hsm_device::mock::{Latency, Settings};
+    use hsm_device::mock::{Settings, parse_firmware};
 
     if mock == MockDevices::Refused {
         checker.problems.value(
@@ -242,40 +246,46 @@ fn mock_device(
         );
         return None;
     }
-    let state_file = match raw.state_file {
-        Some(path) => {
-            Some(checker.path(&format!("{key}.state_file"), Some(path), "name a file")?)
-        }
-        None => None,
+    let mut path = |field: &str, path: Option<String>| match path {
+        Some(path) => checker
+            .path(&format!("{key}.{field}"), Some(path), "name a file")
+            .map(Some),
+        None => Some(None),
     };
-    let latencies = [("none", Latency::None), ("vendor", Latency::Vendor)];
-    let latency = raw.latency.as_deref().unwrap_or("none");
-    let latency = checker.choice(&format!("{key}.latency"), latency, &latencies)?;
-    let firmware = match raw.firmware {
-        Some(text) => Some(mock_firmware(checker, key, text)?),
-        None => None,
-    };
-    let fresh = Settings::default();
-    Some(Backend::Mock(Settings {
+    let state_file = path("state_file", raw.state_file)?;
+    let control = path("control", raw.control)?;
+    let mut settings = Settings {
         state_file,
-        latency,
-        serial: raw.serial.unwrap_or(fresh.serial),
-        firmware: firmware.unwrap_or(fresh.firmware),
-        ..fresh
-    }))
-}
-
-#[cfg(feature = "mock")]
-fn mock_firmware(checker: &mut Checker, key: &str, text: String) -> Option<(u8, u8, u8)> {
-    let parts: Option<Vec<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
-    if let Some([major, minor, patch]) = parts.as_deref() {
-        return Some((*major, *minor, *patch));
+        control,
+        ..Settings::default()
+    };
+    let remedy = "yubihsm-emulator --help says what can be written here";
+    if let Some(text) = raw.latency {
+        match text.parse() {
+            Ok(latency) => settings.latency = latency,
+            Err(fault) => {
+                let field = format!("{key}.latency");
+                checker
+                    .problems
+                    .value(&field, text, fault.to_string(), remedy);
+            }
+        }
     }
-    let remedy = "write the version to be shown, such as \"2.4.1\"";
-    checker
-        .problems
-        .value(&format!("{key}.firmware"), text, "is not a version", remedy);
-    None
+    if let Some(text) = raw.firmware {
+        match parse_firmware(&text) {
+            Some(firmware) => settings.firmware = firmware,
+            None => {
+                let field = format!("{key}.firmware");
+                checker
+                    .problems
+                    .value(&field, text, "is no version such as 2.4.1", remedy);
+            }
+        }
+    }
+    if let Some(serial) = raw.serial {
+        settings.serial = serial;
+    }
+    Some(Backend::Mock(settings))
 }
 
 #[cfg(not(feature = "mock"))]

@@ -87,6 +87,7 @@ pub(super) struct Device {
     pub(super) latency: Option<String>,
     pub(super) serial: Option<u32>,
     pub(super) firmware: Option<String>,
+    pub(super) control: Option<String>,
 }
 
 #[derive(Deserialize)]

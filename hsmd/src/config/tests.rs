@@ -326,6 +326,37 @@ fn a_mock_device_needs_mock_on_the_command_line_as_well() {
     );
 }
 
+#[cfg(feature = "mock")]
+#[test]
+fn what_a_mock_device_is_told_to_be_is_checked() {
+    let directory = directory();
+    let with = |fields: &str| {
+        let text = format!("{GOOD}[[device]]\nname = \"mock\"\nbackend = \"mock\"\n{fields}\n");
+        load(directory.path(), &text, MockDevices::Allowed)
+    };
+    let good = "serial = 4200000007\nfirmware = \"2.3.1\"\nlatency = \"0x6a=100,*=3\"\n\
+                control = \"control.sock\"";
+    let config = with(good).unwrap();
+    let Backend::Mock(settings) = &config.devices[2].backend else {
+        panic!("{:?}", config.devices[2].backend);
+    };
+    assert_eq!(settings.serial, 4_200_000_007);
+    assert_eq!(settings.firmware, (2, 3, 1));
+    assert_eq!(
+        settings.control.as_deref(),
+        Some(&*directory.path().join("control.sock"))
+    );
+    for (field, value) in [
+        ("firmware", "\"2.4\""),
+        ("firmware", "\"2.4.256\""),
+        ("latency", "\"slow\""),
+        ("control", "\"\""),
+    ] {
+        let error = with(&format!("{field} = {value}")).unwrap_err().to_string();
+        assert!(error.contains(&format!("device[mock].{field}")), "{error}");
+    }
+}
+
 #[cfg(not(feature = "mock"))]
 #[test]
 fn a_build_without_the_mock_refuses_it_even_with_mock_on_the_command_line() {

@@ -64,6 +64,32 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    const LIST: [Self; 18] = [
+        Self::InvalidCommand,
+        Self::InvalidData,
+        Self::InvalidSession,
+        Self::AuthenticationFailed,
+        Self::SessionsFull,
+        Self::SessionFailed,
+        Self::StorageFailed,
+        Self::WrongLength,
+        Self::InsufficientPermissions,
+        Self::LogFull,
+        Self::ObjectNotFound,
+        Self::InvalidId,
+        Self::SshConstraintViolation,
+        Self::InvalidOtp,
+        Self::DemoMode,
+        Self::ObjectExists,
+        Self::AlgorithmDisabled,
+        Self::CommandUnexecuted,
+    ];
+
+    /// The code with this number on the wire; `None` if there is none.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::LIST.into_iter().find(|known| known.byte() == byte)
+    }
+
     /// The code on the wire.
     pub fn byte(self) -> u8 {
         self as u8

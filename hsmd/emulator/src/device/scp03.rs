@@ -24,7 +24,7 @@ const ENCRYPTION_KEY: u8 = 0x04;
 const MAC_KEY: u8 = 0x06;
 const ANSWER_MAC_KEY: u8 = 0x07;
 
-/// The long-lived keys of an authentication key object, or the short-lived ones of a session.
+/// The long-lived keys of an authentication key object.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(crate) struct StaticKeys {
     /// K-ENC.
@@ -33,24 +33,47 @@ pub(crate) struct StaticKeys {
     pub(crate) mac: [u8; KEY_LENGTH],
 }
 
+/// The short-lived keys of one session.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(crate) struct SessionKeys {
+    /// S-ENC.
+    pub(crate) encryption: [u8; KEY_LENGTH],
+    /// S-MAC, for commands.
+    pub(crate) mac: [u8; KEY_LENGTH],
+    /// S-RMAC, for answers.
+    pub(crate) answer_mac: [u8; KEY_LENGTH],
+}
+
+/// What either side shows to prove that it knows the static keys.
+pub(crate) struct Cryptograms {
+    pub(crate) card: [u8; MAC_LENGTH],
+    pub(crate) host: [u8; MAC_LENGTH],
+}
+
 /// The device's end of one secure channel.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Channel {
-    encryption: [u8; KEY_LENGTH],
-    mac: [u8; KEY_LENGTH],
-    answer_mac: [u8; KEY_LENGTH],
-    context: [u8; 2 * CHALLENGE_LENGTH],
+    keys: SessionKeys,
     chain: [u8; KEY_LENGTH],
     counter: u128,
 }
 
 impl Channel {
+    /// A channel with keys on which both sides agree; `chain` is the first chaining value.
+    pub(crate) fn new(keys: SessionKeys, chain: [u8; KEY_LENGTH]) -> Self {
+        Self {
+            keys,
+            chain,
+            counter: 1,
+        }
+    }
+
     /// Derives the session keys from the static keys and both challenges.
-    pub(crate) fn new(
+    pub(crate) fn derive(
         keys: &StaticKeys,
         host_challenge: [u8; CHALLENGE_LENGTH],
         card_challenge: [u8; CHALLENGE_LENGTH],
-    ) -> Self {
+    ) -> (Self, Cryptograms) {
         let mut context = [0; 2 * CHALLENGE_LENGTH];
         for (to, from) in context
             .iter_mut()
@@ -58,31 +81,23 @@ impl Channel {
         {
             *to = *from;
         }
-        Self {
+        let keys = SessionKeys {
             encryption: derive(&keys.encryption, ENCRYPTION_KEY, &context),
             mac: derive(&keys.mac, MAC_KEY, &context),
             answer_mac: derive(&keys.mac, ANSWER_MAC_KEY, &context),
-            context,
-            chain: [0; KEY_LENGTH],
-            counter: 1,
-        }
-    }
-
-    /// What proves to the host that the device knows the static keys.
-    pub(crate) fn card_cryptogram(&self) -> [u8; MAC_LENGTH] {
-        derive(&self.mac, CARD_CRYPTOGRAM, &self.context)
-    }
-
-    /// What proves to the device that the host knows the static keys.
-    pub(crate) fn host_cryptogram(&self) -> [u8; MAC_LENGTH] {
-        derive(&self.mac, HOST_CRYPTOGRAM, &self.context)
+        };
+        let cryptograms = Cryptograms {
+            card: derive(&keys.mac, CARD_CRYPTOGRAM, &context),
+            host: derive(&keys.mac, HOST_CRYPTOGRAM, &context),
+        };
+        (Self::new(keys, [0; KEY_LENGTH]), cryptograms)
     }
 
     /// Checks the code of a command and, if it is right, moves the chain on.
     pub(crate) fn verify(&mut self, command: u8, session: u8, body: &[u8], mac: &[u8]) -> bool {
         let length = 1 + body.len() + MAC_LENGTH;
         let full = cmac(
-            &self.mac,
+            &self.keys.mac,
             &[&self.chain, &header(command, length), &[session], body],
         );
         let matches = full
@@ -97,10 +112,11 @@ impl Channel {
     /// Decrypts the body of a verified command. `None` if it is not whole blocks or not padded.
     pub(crate) fn decrypt(&self, ciphertext: &[u8]) -> Option<Vec<u8>> {
         let mut buffer = ciphertext.to_vec();
-        let length = cbc::Decryptor::<Aes128>::new(&self.encryption.into(), &self.vector().into())
-            .decrypt_padded::<Iso7816>(&mut buffer)
-            .ok()?
-            .len();
+        let length =
+            cbc::Decryptor::<Aes128>::new(&self.keys.encryption.into(), &self.vector().into())
+                .decrypt_padded::<Iso7816>(&mut buffer)
+                .ok()?
+                .len();
         buffer.truncate(length);
         Some(buffer)
     }
@@ -110,13 +126,13 @@ impl Channel {
         let mut body = plaintext.to_vec();
         body.resize(padded_length(plaintext.len()), 0);
         // The buffer has room for the padding, which is the only thing that can fail here.
-        let _ = cbc::Encryptor::<Aes128>::new(&self.encryption.into(), &self.vector().into())
+        let _ = cbc::Encryptor::<Aes128>::new(&self.keys.encryption.into(), &self.vector().into())
             .encrypt_padded::<Iso7816>(&mut body, plaintext.len());
         self.counter = self.counter.wrapping_add(1);
 
         let length = 1 + body.len() + MAC_LENGTH;
         let full = cmac(
-            &self.answer_mac,
+            &self.keys.answer_mac,
             &[&self.chain, &header(command, length), &[session], &body],
         );
         [
@@ -130,7 +146,7 @@ impl Channel {
     /// Initial vector: the encrypted message counter.
     fn vector(&self) -> [u8; KEY_LENGTH] {
         let mut block = self.counter.to_be_bytes().into();
-        Aes128::new(&self.encryption.into()).encrypt_block(&mut block);
+        Aes128::new(&self.keys.encryption.into()).encrypt_block(&mut block);
         block.into()
     }
 }
@@ -151,7 +167,8 @@ fn derive<const N: usize>(
     full.first_chunk::<N>().copied().unwrap_or([0; N])
 }
 
-fn cmac(key: &[u8; KEY_LENGTH], parts: &[&[u8]]) -> [u8; KEY_LENGTH] {
+/// AES-CMAC (NIST SP 800-38B) over all parts.
+pub(crate) fn cmac(key: &[u8; KEY_LENGTH], parts: &[&[u8]]) -> [u8; KEY_LENGTH] {
     let mut mac = Cmac::<Aes128>::new(&(*key).into());
     for part in parts {
         mac.update(part);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::capability::Authority;
 use super::error::ErrorCode;
-use super::scp03::Channel;
+use super::scp03::{Channel, MAC_LENGTH};
 
 /// How many sessions the device holds, authenticated or not.
 pub const SESSION_COUNT: usize = 16;
@@ -18,8 +18,8 @@ pub(crate) struct Session {
     pub(crate) authority: Authority,
     /// The secure channel.
     pub(crate) channel: Channel,
-    /// Whether the host has proven that it knows the keys.
-    pub(crate) authenticated: bool,
+    /// What the host has yet to show before it may use the session.
+    pub(crate) awaited: Option<[u8; MAC_LENGTH]>,
     last_used: Duration,
 }
 
@@ -38,19 +38,20 @@ impl Sessions {
         }
     }
 
-    /// Takes a free session.
+    /// Takes a free session. It is authenticated at once unless a cryptogram is `awaited`.
     pub(crate) fn open(
         &mut self,
         now: Duration,
         authority: Authority,
         channel: Channel,
+        awaited: Option<[u8; MAC_LENGTH]>,
     ) -> Result<u8, ErrorCode> {
         let free = (0u8..).zip(&mut self.0).find(|(_, slot)| slot.is_none());
         let (id, slot) = free.ok_or(ErrorCode::SessionsFull)?;
         *slot = Some(Session {
             authority,
             channel,
-            authenticated: false,
+            awaited,
             last_used: now,
         });
         Ok(id)
@@ -65,7 +66,7 @@ impl Sessions {
     ) -> Result<&mut Session, ErrorCode> {
         let slot = self.0.get_mut(usize::from(id)).and_then(Option::as_mut);
         let session = slot.ok_or(ErrorCode::InvalidSession)?;
-        if session.authenticated != authenticated {
+        if session.awaited.is_none() != authenticated {
             return Err(ErrorCode::InvalidSession);
         }
         session.last_used = now;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::capability::Domains;
+use super::content::Content;
 use super::error::ErrorCode;
-use super::object::{Content, Object, ObjectType, Origin, Properties};
+use super::object::{Object, ObjectType, Origin, Properties};
 use super::random;
 
 /// Most objects that the device holds.

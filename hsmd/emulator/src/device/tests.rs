@@ -1,9 +1,14 @@
 //! The device's rules, through frames; no HTTP.
 
 mod arbitrary;
+mod asymmetric_session;
+mod attestation;
 mod authority;
+mod keys;
 mod objects;
 mod protocol;
+mod wrap;
+mod wrap_rsa;
 
 use std::sync::LazyLock;
 use std::time::Duration;

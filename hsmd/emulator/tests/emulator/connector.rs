@@ -78,8 +78,10 @@ fn device_information_has_two_pages_from_firmware_2_4_on() {
     let [first, second] = pages((2, 4, 1));
     assert_eq!(
         first[..12],
-        [0x86, 0, 19, 2, 4, 1, 0xfa, 0x56, 0xea, 0x00, 62, 2]
+        [0x86, 0, 64, 2, 4, 1, 0xfa, 0x56, 0xea, 0x00, 62, 2]
     );
+    let every_algorithm: Vec<u8> = (1..=55).collect();
+    assert_eq!(first[12..], every_algorithm);
     assert_eq!(second, b"\x86\x00\x08EMULATOR");
     let [first, second] = pages((2, 3, 2));
     assert_eq!(first[3..6], [2, 3, 2]);

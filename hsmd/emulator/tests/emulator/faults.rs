@@ -67,6 +67,22 @@ fn lost_sessions_are_lost_once() {
 }
 
 #[test]
+fn a_power_cut_takes_the_sessions_and_leaves_what_was_stored() {
+    let emulator = start();
+    let client = signer(&emulator);
+    let boots = || {
+        let entries = admin(&emulator).get_log_entries().unwrap().entries;
+        entries.iter().filter(|entry| entry.cmd as u8 == 0).count()
+    };
+    let before = boots();
+    emulator.inject(Fault::CutPower);
+    sign(&client).unwrap_err();
+    sign(&client).unwrap_err();
+    sign(&admin(&emulator)).unwrap();
+    assert_eq!(boots(), before + 1);
+}
+
+#[test]
 fn a_chosen_error_reaches_the_caller_and_nothing_is_done() {
     let emulator = start();
     let client = signer(&emulator);

@@ -10,8 +10,10 @@
 
 mod client;
 mod connector;
+mod control;
 mod faults;
 mod state_file;
+mod wrap;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +22,9 @@ use std::time::Duration;
 
 use yubihsm::{Client, Connector, Credentials, HttpConfig};
 use yubihsm_emulator::{Clock, Emulator, Settings};
+
+/// How long a test waits for what should come at once.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A port of the system's choice.
 fn any_port() -> SocketAddr {

@@ -1,71 +1,46 @@
 //! Asymmetric keys: making, showing and using them.
 
-use super::object::{permit, properties};
+use super::key::usable;
 use crate::device::Device;
+use crate::device::algorithm::Algorithm;
 use crate::device::capability::{Authority, Capabilities};
+use crate::device::content::Content;
 use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
-use crate::device::object::{Content, Object, ObjectType, Origin};
+use crate::device::hash::{self, Hash};
+use crate::device::object::ObjectType;
+use crate::device::private_key::PrivateKey;
+use crate::device::private_key::rsa::{self, RsaKey};
 
 /// Longest message of SIGN EDDSA in bytes.
 pub const EDDSA_MESSAGE_LIMIT: usize = 2019;
 
-/// Lengths of the digests of SHA-1, SHA-256, SHA-384 and SHA-512 in bytes.
-const DIGEST_LENGTHS: [usize; 4] = [20, 32, 48, 64];
+/// First firmware with public keys of other objects than asymmetric keys.
+const PUBLIC_KEY_TYPE_SINCE: (u8, u8, u8) = (2, 4, 0);
 
-/// PUT ASYMMETRIC KEY: answers with the identifier.
-pub(crate) fn put(
-    device: &mut Device,
-    authority: &Authority,
-    mut fields: Fields<'_>,
-) -> Result<Vec<u8>, ErrorCode> {
-    let properties = properties(&mut fields, false)?;
-    permit(authority, Capabilities::PUT_ASYMMETRIC_KEY, &properties)?;
-    let content = Content::import(
-        ObjectType::AsymmetricKey,
-        properties.algorithm,
-        fields.rest(),
-    )?;
-    let id = device.store.insert(properties, Origin::Imported, content)?;
-    Ok(id.to_be_bytes().to_vec())
-}
-
-/// GENERATE ASYMMETRIC KEY: answers with the identifier.
-pub(crate) fn generate(
-    device: &mut Device,
-    authority: &Authority,
-    mut fields: Fields<'_>,
-) -> Result<Vec<u8>, ErrorCode> {
-    let properties = properties(&mut fields, false)?;
-    fields.end()?;
-    permit(
-        authority,
-        Capabilities::GENERATE_ASYMMETRIC_KEY,
-        &properties,
-    )?;
-    let content = Content::generate(properties.algorithm)?;
-    let id = device
-        .store
-        .insert(properties, Origin::Generated, content)?;
-    Ok(id.to_be_bytes().to_vec())
-}
-
-/// GET PUBLIC KEY: the algorithm, then the key; needs no capability.
+/// GET PUBLIC KEY: the algorithm, then the key; needs no capability. Newer firmware takes the type of the
+/// object too; without it, an asymmetric key is meant.
 pub(crate) fn public_key(
     device: &Device,
     authority: &Authority,
     mut fields: Fields<'_>,
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
+    let kind = if !fields.is_empty() && device.firmware >= PUBLIC_KEY_TYPE_SINCE {
+        ObjectType::from_byte(fields.u8()?)?
+    } else {
+        ObjectType::AsymmetricKey
+    };
     fields.end()?;
-    let key = device
-        .store
-        .get((ObjectType::AsymmetricKey, id), authority.domains)?;
-    Ok([
-        &[key.properties.algorithm.byte()][..],
-        &key.content.public_key()?,
-    ]
-    .concat())
+    let object = device.store.get((kind, id), authority.domains)?;
+    let key = match &object.content {
+        Content::Private(key) => key.public_key(),
+        Content::RsaWrap(key) => key.public_key().modulus(),
+        Content::PublicWrap(key) => key.modulus(),
+        _ => return Err(ErrorCode::InvalidData),
+    };
+    let algorithm = [object.properties.algorithm.byte()];
+    Ok([&algorithm[..], &key].concat())
 }
 
 /// SIGN EDDSA over a message.
@@ -79,9 +54,7 @@ pub(crate) fn sign_eddsa(
     if message.len() > EDDSA_MESSAGE_LIMIT {
         return Err(ErrorCode::WrongLength);
     }
-    signing_key(device, authority, id, Capabilities::SIGN_EDDSA)?
-        .content
-        .sign_eddsa(message)
+    private_key(device, authority, id, Capabilities::SIGN_EDDSA)?.sign_eddsa(message)
 }
 
 /// SIGN ECDSA over a digest.
@@ -91,26 +64,121 @@ pub(crate) fn sign_ecdsa(
     mut fields: Fields<'_>,
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
+    let key = private_key(device, authority, id, Capabilities::SIGN_ECDSA)?;
     let digest = fields.rest();
-    if !DIGEST_LENGTHS.contains(&digest.len()) {
-        return Err(ErrorCode::WrongLength);
+    // Of a digest that the host fitted to the curve nobody knows the hash.
+    if let Ok(hash) = Hash::of_length(digest.len()) {
+        device.algorithms.require(hash.algorithm(hash::ECDSA))?;
     }
-    signing_key(device, authority, id, Capabilities::SIGN_ECDSA)?
-        .content
-        .sign_ecdsa(digest)
+    key.sign_ecdsa(digest)
 }
 
-/// The key, provided that both the session and the key have the capability.
-fn signing_key<'a>(
+/// DERIVE ECDH: the peer's point in, the x coordinate of the shared point out.
+pub(crate) fn derive_ecdh(
+    device: &Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    let key = private_key(device, authority, id, Capabilities::DERIVE_ECDH)?;
+    device.algorithms.require(Algorithm::Ecdh)?;
+    match key {
+        PrivateKey::Ec(key) => Ok(key.agree(fields.rest())?.to_vec()),
+        _ => Err(ErrorCode::InvalidData),
+    }
+}
+
+/// SIGN PKCS1 over a digest or a DigestInfo.
+pub(crate) fn sign_pkcs1(
+    device: &Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    let key = rsa_key(device, authority, id, Capabilities::SIGN_PKCS)?;
+    let digest = rsa::pkcs1_digest(fields.rest())?;
+    let hash = Hash::of_length(digest.len())?;
+    device.algorithms.require(hash.algorithm(hash::PKCS1))?;
+    key.sign_pkcs1(digest)
+}
+
+/// SIGN PSS over a digest: the algorithm of MGF1, the length of the salt, the digest.
+pub(crate) fn sign_pss(
+    device: &Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    let mgf1 = fields.u8()?;
+    let salt_length = fields.u16()?.into();
+    let key = rsa_key(device, authority, id, Capabilities::SIGN_PSS)?;
+    let mgf1 = enabled_mgf1(device, mgf1)?;
+    let digest = fields.rest();
+    let hash = Hash::of_length(digest.len())?;
+    device.algorithms.require(hash.algorithm(hash::PSS))?;
+    key.sign_pss(digest, mgf1, salt_length)
+}
+
+/// DECRYPT PKCS1.
+pub(crate) fn decrypt_pkcs1(
+    device: &Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    let key = rsa_key(device, authority, id, Capabilities::DECRYPT_PKCS)?;
+    device.algorithms.require(Algorithm::RsaPkcs1Decrypt)?;
+    Ok(key.decrypt_pkcs1(fields.rest())?.to_vec())
+}
+
+/// DECRYPT OAEP: the algorithm of MGF1, the ciphertext, the digest of the label, whose length tells the hash.
+pub(crate) fn decrypt_oaep(
+    device: &Device,
+    authority: &Authority,
+    mut fields: Fields<'_>,
+) -> Result<Vec<u8>, ErrorCode> {
+    let id = fields.u16()?;
+    let mgf1 = fields.u8()?;
+    let key = rsa_key(device, authority, id, Capabilities::DECRYPT_OAEP)?;
+    let mgf1 = enabled_mgf1(device, mgf1)?;
+    let (ciphertext, label_digest) = fields
+        .rest()
+        .split_at_checked(key.modulus_length())
+        .ok_or(ErrorCode::WrongLength)?;
+    let hash = Hash::of_length(label_digest.len())?;
+    device.algorithms.require(hash.algorithm(hash::OAEP))?;
+    let message = key.oaep_decrypt(mgf1, label_digest, ciphertext)?;
+    Ok(message.to_vec())
+}
+
+fn enabled_mgf1(device: &Device, algorithm: u8) -> Result<Hash, ErrorCode> {
+    let algorithm = Algorithm::from_byte(algorithm)?;
+    device.algorithms.require(algorithm)?;
+    Hash::of_mgf1(algorithm)
+}
+
+/// The key as in [`private_key`], which must be an RSA key.
+pub(crate) fn rsa_key<'a>(
     device: &'a Device,
     authority: &Authority,
     id: u16,
     needed: Capabilities,
-) -> Result<&'a Object, ErrorCode> {
-    authority.capabilities.require(needed)?;
-    let key = device
-        .store
-        .get((ObjectType::AsymmetricKey, id), authority.domains)?;
-    key.properties.capabilities.require(needed)?;
-    Ok(key)
+) -> Result<&'a RsaKey, ErrorCode> {
+    match private_key(device, authority, id, needed)? {
+        PrivateKey::Rsa(key) => Ok(key),
+        _ => Err(ErrorCode::InvalidData),
+    }
+}
+
+/// The key of an object that is [`usable`].
+pub(crate) fn private_key<'a>(
+    device: &'a Device,
+    authority: &Authority,
+    id: u16,
+    needed: Capabilities,
+) -> Result<&'a PrivateKey, ErrorCode> {
+    match &usable(device, authority, ObjectType::AsymmetricKey, id, needed)?.content {
+        Content::Private(key) => Ok(key),
+        _ => Err(ErrorCode::InvalidData),
+    }
 }

@@ -1,29 +1,12 @@
 //! Authentication keys: who may open sessions.
 
-use super::object::{permit, properties};
 use crate::device::Device;
 use crate::device::algorithm::Algorithm;
-use crate::device::capability::{Authority, Capabilities};
+use crate::device::capability::{Authority, Capabilities, Domains};
+use crate::device::content::Content;
 use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
-use crate::device::object::{Content, ObjectType, Origin};
-
-/// PUT AUTHENTICATION KEY: K-ENC and K-MAC, 16 bytes each; answers with the identifier.
-pub(crate) fn put(
-    device: &mut Device,
-    authority: &Authority,
-    mut fields: Fields<'_>,
-) -> Result<Vec<u8>, ErrorCode> {
-    let properties = properties(&mut fields, true)?;
-    permit(authority, Capabilities::PUT_AUTHENTICATION_KEY, &properties)?;
-    let content = Content::import(
-        ObjectType::AuthenticationKey,
-        properties.algorithm,
-        fields.rest(),
-    )?;
-    let id = device.store.insert(properties, Origin::Imported, content)?;
-    Ok(id.to_be_bytes().to_vec())
-}
+use crate::device::object::ObjectType;
 
 /// CHANGE AUTHENTICATION KEY: new keys for the one that opened this session. Open sessions stay open.
 pub(crate) fn change(
@@ -39,10 +22,13 @@ pub(crate) fn change(
     if id != authority.key_id {
         return Err(ErrorCode::InvalidId);
     }
+    let name = (ObjectType::AuthenticationKey, id);
     let algorithm = Algorithm::from_byte(algorithm)?;
-    let content = Content::import(ObjectType::AuthenticationKey, algorithm, fields.rest())?;
-    device
-        .store
-        .replace((ObjectType::AuthenticationKey, id), content)?;
+    if device.store.get(name, Domains::ALL)?.properties.algorithm != algorithm {
+        return Err(ErrorCode::InvalidData);
+    }
+    device.algorithms.require(algorithm)?;
+    let content = Content::import(name.0, algorithm, fields.rest())?;
+    device.store.replace(name, content)?;
     Ok(id.to_be_bytes().to_vec())
 }

@@ -1,25 +1,11 @@
 //! Opaque objects: data that the device keeps and does not understand.
 
-use super::object::{permit, properties};
 use crate::device::Device;
 use crate::device::capability::{Authority, Capabilities};
 use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
-use crate::device::object::{Content, ObjectType, Origin};
+use crate::device::object::ObjectType;
 use crate::device::store::FACTORY_ID;
-
-/// PUT OPAQUE: answers with the identifier.
-pub(crate) fn put(
-    device: &mut Device,
-    authority: &Authority,
-    mut fields: Fields<'_>,
-) -> Result<Vec<u8>, ErrorCode> {
-    let properties = properties(&mut fields, false)?;
-    permit(authority, Capabilities::PUT_OPAQUE, &properties)?;
-    let content = Content::import(ObjectType::Opaque, properties.algorithm, fields.rest())?;
-    let id = device.store.insert(properties, Origin::Imported, content)?;
-    Ok(id.to_be_bytes().to_vec())
-}
 
 /// GET OPAQUE: answers with the data. Object 0 is the factory certificate.
 pub(crate) fn get(

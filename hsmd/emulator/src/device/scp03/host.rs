@@ -17,6 +17,8 @@ const ERROR: u8 = 0x7f;
 pub(crate) struct Host {
     channel: Channel,
     session: u8,
+    /// What the host shows in AUTHENTICATE SESSION.
+    cryptogram: [u8; MAC_LENGTH],
 }
 
 impl Host {
@@ -28,7 +30,7 @@ impl Host {
         password: &[u8],
     ) -> Result<Self, u8> {
         let mut host = Self::create(device, now, key_id, password)?;
-        let cryptogram = host.channel.host_cryptogram();
+        let cryptogram = host.cryptogram;
         let frame = host.authenticated(0x04, &cryptogram);
         plain(device, now, &frame)?;
         Ok(host)
@@ -48,11 +50,22 @@ impl Host {
             now,
             &[&header(0x03, data.len())[..], &data].concat(),
         )?;
-        let channel = Channel::new(&keys(password), challenge, answer[1..9].try_into().unwrap());
+        let (channel, cryptograms) =
+            Channel::derive(&keys(password), challenge, answer[1..9].try_into().unwrap());
         Ok(Self {
             channel,
             session: answer[0],
+            cryptogram: cryptograms.host,
         })
+    }
+
+    /// A session whose channel was agreed on in another way.
+    pub(crate) fn agreed(channel: Channel, session: u8) -> Self {
+        Self {
+            channel,
+            session,
+            cryptogram: [0; MAC_LENGTH],
+        }
     }
 
     /// Runs one command in the session and returns the data of its answer.
@@ -81,7 +94,7 @@ impl Host {
     ) -> Result<Result<Vec<u8>, u8>, u8> {
         let mut body = plaintext.to_vec();
         body.resize(padded_length(plaintext.len()), 0);
-        let key = self.channel.encryption.into();
+        let key = self.channel.keys.encryption.into();
         cbc::Encryptor::<Aes128>::new(&key, &self.channel.vector().into())
             .encrypt_padded::<Iso7816>(&mut body, plaintext.len())
             .unwrap();
@@ -94,7 +107,7 @@ impl Host {
     pub(crate) fn authenticated(&mut self, command: u8, body: &[u8]) -> Vec<u8> {
         let head = header(command, 1 + body.len() + MAC_LENGTH);
         let full = cmac(
-            &self.channel.mac,
+            &self.channel.keys.mac,
             &[&self.channel.chain, &head, &[self.session], body],
         );
         self.channel.chain = full;
@@ -104,7 +117,7 @@ impl Host {
     fn unseal(&mut self, sealed: &[u8]) -> Result<Vec<u8>, u8> {
         let (content, mac) = sealed.split_at(sealed.len() - MAC_LENGTH);
         let full = cmac(
-            &self.channel.answer_mac,
+            &self.channel.keys.answer_mac,
             &[&self.channel.chain, &header(0x85, sealed.len()), content],
         );
         assert_eq!(&full[..MAC_LENGTH], mac, "the answer's code");
