@@ -21,6 +21,8 @@ mod queue;
 mod reader;
 mod scan;
 mod segment;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod snapshot;
 mod spare;
 mod tree;

@@ -161,7 +161,7 @@ pub(crate) fn open_on<S: State>(
     let torn = replayed.cut.is_some_and(|cut| cut.segment == number);
     let mut writer = Writer::new(
         Arc::clone(&shared),
-        disk,
+        disk.clone(),
         directory.to_owned(),
         options,
         replayed,
@@ -180,7 +180,7 @@ pub(crate) fn open_on<S: State>(
             "the journal's last frame was torn by a crash and is left out"
         );
     } else {
-        segment::trim(&finished, scan.path(), scan.offset());
+        segment::trim(&disk, &finished, scan.path(), scan.offset());
     }
     let state = restore(directory, &writer.snapshot())?;
     let thread = thread::Builder::new()

@@ -1,5 +1,10 @@
 //! Promises 1 to 3, on a real journal in a temporary directory.
 
+mod disk_faults;
+mod ledger;
+mod power_cuts;
+mod races;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,6 +64,14 @@ fn create(directory: &Path) {
 fn open(directory: &Path) -> Guard {
     let opened = hsm_journal::open::<State>(directory, Options::default()).unwrap();
     Guard::new(opened.state, opened.journal)
+}
+
+/// Small segments, so that tests cross from one to the next.
+fn small_segments() -> Options {
+    Options {
+        segment_bytes: 2048,
+        ..Options::default()
+    }
 }
 
 async fn pinned(directory: &Path, height: i64) -> Guard {

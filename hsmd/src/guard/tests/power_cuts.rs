@@ -1,0 +1,263 @@
+//! Kills, power cuts and failing disks under concurrent callers, at any operation of the journal, over
+//! and over on what the last one left. Promises 1, 2 and 8.
+//!
+//! A kill leaves the page cache; a power cut leaves what was flushed, and any part of the rest. What is
+//! killed may be killed again while it starts, and lose power afterwards: then what it read at its start
+//! was never on the disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use fastrand::Rng;
+use hsm_journal::simulation::{INPUT_OUTPUT, Injection, MODES, NO_SPACE, Operation, Simulation};
+
+use super::super::{Error, Guard, State};
+use super::ledger::{LINES, Ledger, create_with_lines};
+use super::*;
+
+/// What is wrong with the program under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    None,
+    /// It never flushes files.
+    NoFlush,
+    /// It never flushes the directory.
+    NoDirectoryFlush,
+    /// It takes what it read at its start for durable.
+    NoFlushAtStart,
+}
+
+/// The seed of a test: from `HSMD_SEED`, or by chance.
+fn seed() -> u64 {
+    let seed = std::env::var("HSMD_SEED").ok();
+    let seed = seed.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("HSMD_SEED={seed}");
+    seed
+}
+
+fn soak(short: u64, long: u64) -> u64 {
+    if std::env::var_os("HSMD_SOAK").is_some() {
+        long
+    } else {
+        short
+    }
+}
+
+/// What the lives of one journal saw.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    kills: usize,
+    at_start: usize,
+    cuts: usize,
+    failed: usize,
+    positions: usize,
+}
+
+/// A journal that lives many short lives.
+struct Lives {
+    directory: tempfile::TempDir,
+    path: PathBuf,
+    disk: Simulation,
+    ledger: Arc<Ledger>,
+    random: Rng,
+    seen: Seen,
+}
+
+impl Lives {
+    async fn begin(seed: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("0");
+        create_with_lines(&path).await;
+        Self {
+            disk: Simulation::over(&path),
+            directory,
+            path,
+            ledger: Arc::default(),
+            random: Rng::with_seed(seed),
+            seen: Seen::default(),
+        }
+    }
+
+    /// From a start to a kill, and sometimes a power cut.
+    async fn live(&mut self, flaw: Flaw) -> Result<(), String> {
+        let random = &mut self.random;
+        if random.usize(..3) == 0 {
+            self.disk.inject(Injection {
+                operation: None,
+                nth: self.disk.done().len() + random.usize(..60),
+                times: random.usize(1..4),
+                mode: MODES[random.usize(..MODES.len())],
+                error: [INPUT_OUTPUT, NO_SPACE][random.usize(..2)],
+            });
+        }
+        // Now and then in the middle of the start.
+        let most = if random.bool() { 12 } else { 90 };
+        self.disk.kill_after(random.usize(..most));
+        match self.start(flaw)? {
+            Some(guard) => self.load(guard).await?,
+            None => self.seen.at_start += 1,
+        }
+        self.seen.kills += 1;
+        self.disk.revive();
+        if self.random.bool() {
+            self.cut_power();
+        }
+        self.ledger.check(&self.path)
+    }
+
+    /// `None`: it was killed, or the disk failed.
+    fn start(&mut self, flaw: Flaw) -> Result<Option<Guard>, String> {
+        self.disk.ignore(
+            Operation::Flush,
+            matches!(flaw, Flaw::NoFlush | Flaw::NoFlushAtStart),
+        );
+        self.disk
+            .ignore(Operation::FlushDirectory, flaw == Flaw::NoDirectoryFlush);
+        let opened = open_on(&self.disk, &self.path);
+        self.disk.ignore(Operation::Flush, flaw == Flaw::NoFlush);
+        match opened {
+            Ok(guard) => Ok(Some(guard)),
+            Err(hsm_journal::Error::Disk(_)) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Callers who ask for conflicting messages, until the kill.
+    async fn load(&mut self, guard: Guard) -> Result<(), String> {
+        let guard = Arc::new(guard);
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let random = self.random.fork();
+                tokio::spawn(ask_until_killed(
+                    guard.clone(),
+                    self.ledger.clone(),
+                    self.disk.clone(),
+                    random,
+                ))
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap()?;
+        }
+        self.seen.positions = self.ledger.positions();
+        Ok(())
+    }
+
+    fn cut_power(&mut self) {
+        self.seen.cuts += 1;
+        self.seen.failed += self.disk.failed();
+        let left = self.directory.path().join(self.seen.cuts.to_string());
+        std::fs::create_dir(&left).unwrap();
+        self.disk.cut_power(&left, |n| self.random.usize(..n));
+        std::fs::remove_dir_all(&self.path).unwrap();
+        self.disk = Simulation::over(&left);
+        self.path = left;
+    }
+}
+
+fn open_on(disk: &Simulation, path: &Path) -> Result<Guard, hsm_journal::Error> {
+    let opened = disk.open::<State>(path, small_segments())?;
+    Ok(Guard::new(opened.state, opened.journal))
+}
+
+async fn ask_until_killed(
+    guard: Arc<Guard>,
+    ledger: Arc<Ledger>,
+    disk: Simulation,
+    mut random: Rng,
+) -> Result<(), String> {
+    while !disk.is_killed() {
+        let line = LINES[random.usize(..LINES.len())];
+        let height = guard.inspect(|state| {
+            let known = state.mark(&line.public_key(), &line.chain());
+            known.unwrap().mark.height()
+        });
+        let height = (height.unwrap() + random.i64(0..2)).max(1);
+        let step = [VoteType::Prevote, VoteType::Precommit][random.usize(..2)];
+        let message = line.vote(step, height, random.u8(0..3), random.i64(100..102));
+        match line.reserve(&guard, &message).await {
+            Ok(reserved) => {
+                ledger.take(line, &message, &reserved)?;
+                if random.bool() {
+                    line.record_signed(&guard, &message, &reserved);
+                }
+            }
+            Err(Error::Conflict { .. } | Error::Journal(_)) => {}
+            Err(other) => return Err(other.to_string()),
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// Lives of one journal, until something is found.
+fn history(seed: u64, lives: u64, flaw: Flaw) -> (Seen, Result<(), String>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut history = Lives::begin(seed).await;
+        for _ in 0..lives {
+            let lived = history.live(flaw).await;
+            if lived.is_err() {
+                return (history.seen, lived);
+            }
+        }
+        (history.seen, Ok(()))
+    })
+}
+
+#[test]
+fn whatever_a_crash_leaves_no_position_gets_two_messages_and_what_left_has_its_entry() {
+    let seed = seed();
+    // Each waits now and then for a failing disk, so more run than there are processors.
+    let threads: Vec<_> = (0..16)
+        .map(|thread| {
+            thread::spawn(move || {
+                let mut sum = Seen::default();
+                for round in 0..soak(2, 60) {
+                    let seed = seed.wrapping_add(1000 * thread + round);
+                    let (seen, found) = history(seed, 30, Flaw::None);
+                    assert_eq!(found, Ok(()), "with HSMD_SEED={seed}");
+                    sum.kills += seen.kills;
+                    sum.at_start += seen.at_start;
+                    sum.cuts += seen.cuts;
+                    sum.failed += seen.failed;
+                    sum.positions += seen.positions;
+                }
+                sum
+            })
+        })
+        .collect();
+    let mut sum = Seen::default();
+    for thread in threads {
+        let seen = thread.join().unwrap();
+        sum.kills += seen.kills;
+        sum.at_start += seen.at_start;
+        sum.cuts += seen.cuts;
+        sum.failed += seen.failed;
+        sum.positions += seen.positions;
+    }
+    println!("{sum:?}");
+    assert!(
+        sum.at_start > 50 && sum.cuts > 200 && sum.failed > 50 && sum.positions > 1000,
+        "{sum:?}"
+    );
+}
+
+/// The method is worth something: it finds programs that do not flush.
+#[test]
+fn a_guard_on_a_journal_that_does_not_flush_is_found_out() {
+    let seed = seed();
+    for flaw in [Flaw::NoFlush, Flaw::NoDirectoryFlush, Flaw::NoFlushAtStart] {
+        let found = (0..40).find_map(|round| {
+            let (seen, found) = history(seed.wrapping_add(round), 30, flaw);
+            found.err().map(|what| (round, seen, what))
+        });
+        let (round, seen, what) = found.unwrap_or_else(|| panic!("{flaw:?} was not found"));
+        println!("{flaw:?}: {what}, in round {round} after {seen:?}");
+    }
+}
