@@ -152,6 +152,9 @@ pub(crate) fn open_on<S: State>(
     let (replayed, scan) = replay::<S>(directory, number)?;
     let tail = replayed.cut.map_or(Tail::Clean, Tail::Cut);
     let finished = rewrite_last_frame(&disk, &scan)?;
+    // The segment's name may be in the cache only, too, and the next one goes on from its entries.
+    disk.flush_directory(directory)
+        .map_err(Fault::at("flush", directory))?;
     let shared = Shared::new(
         replayed.tree.clone(),
         options.queue_entries,

@@ -74,6 +74,19 @@ fn small_segments() -> Options {
     }
 }
 
+/// The seed of a test: from `HSMD_SEED`, or by chance. A failing test prints it.
+fn seed() -> u64 {
+    let given = std::env::var("HSMD_SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("HSMD_SEED={seed}");
+    seed
+}
+
+/// Whether the long forms are to run, as in `make soak`.
+fn is_soak() -> bool {
+    std::env::var_os("HSMD_SOAK").is_some()
+}
+
 async fn pinned(directory: &Path, height: i64) -> Guard {
     create(directory);
     let guard = open(directory);

@@ -204,6 +204,7 @@ fn a_start_rewrites_the_last_frame_and_begins_a_flushed_segment_before_it_return
     let expected = [
         Write,
         Flush,
+        FlushDirectory,
         Create,
         Zero,
         FlushZeros,

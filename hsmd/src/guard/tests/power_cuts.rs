@@ -26,22 +26,8 @@ enum Flaw {
     NoDirectoryFlush,
     /// It takes what it read at its start for durable.
     NoFlushAtStart,
-}
-
-/// The seed of a test: from `HSMD_SEED`, or by chance.
-fn seed() -> u64 {
-    let seed = std::env::var("HSMD_SEED").ok();
-    let seed = seed.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
-    println!("HSMD_SEED={seed}");
-    seed
-}
-
-fn soak(short: u64, long: u64) -> u64 {
-    if std::env::var_os("HSMD_SOAK").is_some() {
-        long
-    } else {
-        short
-    }
+    /// It flushes at its start only.
+    NoFlushAfterStart,
 }
 
 /// What the lives of one journal saw.
@@ -52,6 +38,18 @@ struct Seen {
     cuts: usize,
     failed: usize,
     positions: usize,
+}
+
+impl Seen {
+    fn and(self, other: Self) -> Self {
+        Self {
+            kills: self.kills + other.kills,
+            at_start: self.at_start + other.at_start,
+            cuts: self.cuts + other.cuts,
+            failed: self.failed + other.failed,
+            positions: self.positions + other.positions,
+        }
+    }
 }
 
 /// A journal that lives many short lives.
@@ -92,7 +90,7 @@ impl Lives {
             });
         }
         // Now and then in the middle of the start.
-        let most = if random.bool() { 12 } else { 90 };
+        let most = if random.usize(..4) == 0 { 12 } else { 120 };
         self.disk.kill_after(random.usize(..most));
         match self.start(flaw)? {
             Some(guard) => self.load(guard).await?,
@@ -108,14 +106,13 @@ impl Lives {
 
     /// `None`: it was killed, or the disk failed.
     fn start(&mut self, flaw: Flaw) -> Result<Option<Guard>, String> {
-        self.disk.ignore(
-            Operation::Flush,
-            matches!(flaw, Flaw::NoFlush | Flaw::NoFlushAtStart),
-        );
-        self.disk
-            .ignore(Operation::FlushDirectory, flaw == Flaw::NoDirectoryFlush);
+        let at_start = matches!(flaw, Flaw::NoFlush | Flaw::NoFlushAtStart);
+        let afterwards = matches!(flaw, Flaw::NoFlush | Flaw::NoFlushAfterStart);
+        let of_names = flaw == Flaw::NoDirectoryFlush;
+        self.disk.ignore(Operation::FlushDirectory, of_names);
+        self.disk.ignore(Operation::Flush, at_start);
         let opened = open_on(&self.disk, &self.path);
-        self.disk.ignore(Operation::Flush, flaw == Flaw::NoFlush);
+        self.disk.ignore(Operation::Flush, afterwards);
         match opened {
             Ok(guard) => Ok(Some(guard)),
             Err(hsm_journal::Error::Disk(_)) => Ok(None),
@@ -213,38 +210,27 @@ fn history(seed: u64, lives: u64, flaw: Flaw) -> (Seen, Result<(), String>) {
 #[test]
 fn whatever_a_crash_leaves_no_position_gets_two_messages_and_what_left_has_its_entry() {
     let seed = seed();
-    // Each waits now and then for a failing disk, so more run than there are processors.
-    let threads: Vec<_> = (0..16)
-        .map(|thread| {
-            thread::spawn(move || {
-                let mut sum = Seen::default();
-                for round in 0..soak(2, 60) {
-                    let seed = seed.wrapping_add(1000 * thread + round);
-                    let (seen, found) = history(seed, 30, Flaw::None);
-                    assert_eq!(found, Ok(()), "with HSMD_SEED={seed}");
-                    sum.kills += seen.kills;
-                    sum.at_start += seen.at_start;
-                    sum.cuts += seen.cuts;
-                    sum.failed += seen.failed;
-                    sum.positions += seen.positions;
-                }
-                sum
-            })
+    let histories = move |thread: u64| {
+        let rounds = if is_soak() { 100 } else { 1 };
+        (0..rounds).map(move |round| {
+            let seed = seed.wrapping_add(1000 * thread + round);
+            let (seen, found) = history(seed, 40, Flaw::None);
+            assert_eq!(found, Ok(()), "with HSMD_SEED={seed}");
+            seen
         })
+    };
+    // They wait now and then for a failing disk, so more run than there are processors.
+    let threads: Vec<_> = (0..16)
+        .map(|thread| thread::spawn(move || histories(thread).fold(Seen::default(), Seen::and)))
         .collect();
-    let mut sum = Seen::default();
-    for thread in threads {
-        let seen = thread.join().unwrap();
-        sum.kills += seen.kills;
-        sum.at_start += seen.at_start;
-        sum.cuts += seen.cuts;
-        sum.failed += seen.failed;
-        sum.positions += seen.positions;
-    }
-    println!("{sum:?}");
+    let seen = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .fold(Seen::default(), Seen::and);
+    println!("{seen:?}");
     assert!(
-        sum.at_start > 50 && sum.cuts > 200 && sum.failed > 50 && sum.positions > 1000,
-        "{sum:?}"
+        seen.at_start > 50 && seen.cuts > 200 && seen.failed > 50 && seen.positions > 1000,
+        "{seen:?}"
     );
 }
 
@@ -252,10 +238,16 @@ fn whatever_a_crash_leaves_no_position_gets_two_messages_and_what_left_has_its_e
 #[test]
 fn a_guard_on_a_journal_that_does_not_flush_is_found_out() {
     let seed = seed();
-    for flaw in [Flaw::NoFlush, Flaw::NoDirectoryFlush, Flaw::NoFlushAtStart] {
-        let found = (0..40).find_map(|round| {
+    for (flaw, telling) in [
+        (Flaw::NoFlush, "is damaged"),
+        (Flaw::NoDirectoryFlush, "is damaged"),
+        (Flaw::NoFlushAtStart, "is damaged"),
+        (Flaw::NoFlushAfterStart, "has no entry"),
+    ] {
+        let found = (0..100).find_map(|round| {
             let (seen, found) = history(seed.wrapping_add(round), 30, flaw);
-            found.err().map(|what| (round, seen, what))
+            let what = found.err().filter(|what| what.contains(telling))?;
+            Some((round, seen, what))
         });
         let (round, seen, what) = found.unwrap_or_else(|| panic!("{flaw:?} was not found"));
         println!("{flaw:?}: {what}, in round {round} after {seen:?}");
