@@ -17,6 +17,14 @@ pub(crate) struct Disk {
 
 /// Which operation is being done. Only tests tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(test, feature = "simulation")),
+    expect(
+        dead_code,
+        unreachable_pub,
+        reason = "only a simulated disk has to know"
+    )
+)]
 pub enum Operation {
     /// A new file.
     Create,

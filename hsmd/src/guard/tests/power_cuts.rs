@@ -211,7 +211,7 @@ fn history(seed: u64, lives: u64, flaw: Flaw) -> (Seen, Result<(), String>) {
 fn whatever_a_crash_leaves_no_position_gets_two_messages_and_what_left_has_its_entry() {
     let seed = seed();
     let histories = move |thread: u64| {
-        let rounds = if is_soak() { 100 } else { 1 };
+        let rounds = if is_soak() { 25 } else { 1 };
         (0..rounds).map(move |round| {
             let seed = seed.wrapping_add(1000 * thread + round);
             let (seen, found) = history(seed, 40, Flaw::None);
