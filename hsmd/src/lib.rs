@@ -18,4 +18,5 @@ pub mod keyring;
 pub mod line;
 pub mod metrics;
 pub mod service;
+mod sync;
 pub mod transport;

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
 use crate::State;
 use crate::disk::{Disk, Operation};
@@ -15,6 +14,7 @@ use crate::queue::Shared;
 use crate::scan::{Next, Scan};
 use crate::segment::{self, Opening, Segment};
 use crate::snapshot::{Cut, SnapshotLeaf, is_snapshot_leaf};
+use crate::sync::thread;
 use crate::tree::{Tree, leaf_hash};
 use crate::writer::{Failure, Observer, Replayed, Writer};
 

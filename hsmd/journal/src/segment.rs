@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::disk::{Disk, Operation};
 use crate::error::{Error, Fault};
 use crate::frame::{self, Header, Kind};
 use crate::snapshot;
+use crate::sync::AtomicBool;
 use crate::tree::{Hash, Tree};
 
 /// The name under which the next segment is prepared. A file of this name holds nothing that counts.
