@@ -82,10 +82,14 @@ fn main() {
 }
 
 fn explore(scheduler: impl Scheduler + 'static, stage: &story::Stage) {
+    let stage = stage.clone();
+    Runner::new(scheduler, config()).run(move || stage.play());
+}
+
+fn config() -> Config {
     let mut config = Config::new();
     config.stack_size = 1 << 20;
     // It says that it does not model weaker orderings than SeqCst, of which the one flag here has no need.
     config.silence_warnings = true;
-    let stage = stage.clone();
-    Runner::new(scheduler, config).run(move || stage.play());
+    config
 }

@@ -14,6 +14,7 @@ use hsm_policy::identity::Caller;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use shuttle::rand::Rng as _;
+use shuttle::scheduler::RandomScheduler;
 use shuttle::{future, thread};
 use tempfile::TempDir;
 
@@ -62,18 +63,15 @@ impl Stage {
             deployment_id: vec![1; 16],
         });
         let first = entry::encode(SystemTime::now(), created);
-        shuttle::check_random(
-            move || {
-                crate::create(&path, &guard::State::default().snapshot(), &first).unwrap();
-                let guard = open(&Simulation::over(&path), &path).unwrap();
-                let chain = chain();
-                let key = public_key();
-                let pinned = guard.pin(KEY, &key, &chain, 0, Vec::new(), SystemTime::now());
-                future::block_on(pinned).unwrap();
-                guard.close().unwrap();
-            },
-            1,
-        );
+        shuttle::Runner::new(RandomScheduler::new(1), crate::config()).run(move || {
+            crate::create(&path, &guard::State::default().snapshot(), &first).unwrap();
+            let guard = open(&Simulation::over(&path), &path).unwrap();
+            let chain = chain();
+            let key = public_key();
+            let pinned = guard.pin(KEY, &key, &chain, 0, Vec::new(), SystemTime::now());
+            future::block_on(pinned).unwrap();
+            guard.close().unwrap();
+        });
         stage
     }
 

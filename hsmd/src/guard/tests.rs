@@ -66,14 +66,6 @@ fn open(directory: &Path) -> Guard {
     Guard::new(opened.state, opened.journal)
 }
 
-/// Small segments, so that tests cross from one to the next.
-fn small_segments() -> Options {
-    Options {
-        segment_bytes: 2048,
-        ..Options::default()
-    }
-}
-
 /// The seed of a test: from `HSMD_SEED`, or by chance. A failing test prints it.
 fn seed() -> u64 {
     let given = std::env::var("HSMD_SEED").ok();

@@ -17,7 +17,11 @@ const LINE: Line = LINES[0];
 fn open_on(disk: &Simulation, path: &Path) -> Guard {
     loop {
         let failed = disk.failed();
-        match disk.open::<State>(path, small_segments()) {
+        let options = Options {
+            segment_bytes: 2048,
+            ..Options::default()
+        };
+        match disk.open::<State>(path, options) {
             Ok(opened) => return Guard::new(opened.state, opened.journal),
             Err(hsm_journal::Error::Disk(_)) => assert!(disk.failed() > failed),
             Err(other) => panic!("{other}"),

@@ -26,7 +26,7 @@ enum Flaw {
     NoDirectoryFlush,
     /// It takes what it read at its start for durable.
     NoFlushAtStart,
-    /// It flushes at its start only.
+    /// It flushes at its start only. Its segments are large, so that it begins no other.
     NoFlushAfterStart,
 }
 
@@ -80,7 +80,7 @@ impl Lives {
     /// From a start to a kill, and sometimes a power cut.
     async fn live(&mut self, flaw: Flaw) -> Result<(), String> {
         let random = &mut self.random;
-        if random.usize(..3) == 0 {
+        if flaw == Flaw::None && random.usize(..3) == 0 {
             self.disk.inject(Injection {
                 operation: None,
                 nth: self.disk.done().len() + random.usize(..60),
@@ -111,7 +111,11 @@ impl Lives {
         let of_names = flaw == Flaw::NoDirectoryFlush;
         self.disk.ignore(Operation::FlushDirectory, of_names);
         self.disk.ignore(Operation::Flush, at_start);
-        let opened = open_on(&self.disk, &self.path);
+        let segment_bytes = match flaw {
+            Flaw::NoFlushAfterStart => 1 << 16,
+            _ => 2048,
+        };
+        let opened = open_on(&self.disk, &self.path, segment_bytes);
         self.disk.ignore(Operation::Flush, afterwards);
         match opened {
             Ok(guard) => Ok(Some(guard)),
@@ -153,8 +157,16 @@ impl Lives {
     }
 }
 
-fn open_on(disk: &Simulation, path: &Path) -> Result<Guard, hsm_journal::Error> {
-    let opened = disk.open::<State>(path, small_segments())?;
+fn open_on(
+    disk: &Simulation,
+    path: &Path,
+    segment_bytes: u64,
+) -> Result<Guard, hsm_journal::Error> {
+    let options = Options {
+        segment_bytes,
+        ..Options::default()
+    };
+    let opened = disk.open::<State>(path, options)?;
     Ok(Guard::new(opened.state, opened.journal))
 }
 

@@ -38,7 +38,7 @@ fn race(guard: &Guard, ledger: &Ledger, together: &Barrier, block: u8) -> usize 
                 outcome.is_ok_and(|reserved| ledger.take(line, &message, &reserved) == Ok(()))
             });
             // Not always in the same order.
-            let outcomes = if block % 2 == 0 {
+            let outcomes = if block.is_multiple_of(2) {
                 tokio::join!(a, b, c, d)
             } else {
                 let (d, c, b, a) = tokio::join!(d, c, b, a);
