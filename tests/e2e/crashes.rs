@@ -14,25 +14,28 @@
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use hsm_tests::client::reason;
-use hsm_tests::fleet::{Ask, Fleet, Step, ask};
+use hsm_tests::audit::Received;
+use hsm_tests::client::{Client, reason};
+use hsm_tests::fleet::{Ask, Fleet, Line, Step, ask};
+use hsm_tests::process::PATIENCE;
 use tonic::Response;
 
 /// Kills of one deployment; the long form takes many deployments, since each restart reads all its journal.
 const KILLS: usize = 50;
 const SENTRIES: usize = 6;
-/// The longest that callers are served, and that a start is left alone, before a kill. A start takes about
-/// as long as the second.
-const LONGEST_LOAD: Duration = Duration::from_millis(400);
+/// The most answers that callers get before a kill, together.
+const MOST_ANSWERS: usize = 200;
+/// The longest that a start is left alone before a kill: about as long as it takes.
 const LONGEST_START: Duration = Duration::from_millis(80);
 
 #[derive(Debug, Default)]
 struct Seen {
     kills: usize,
     at_start: usize,
+    answers: AtomicUsize,
     signatures: AtomicUsize,
     positions: usize,
 }
@@ -55,7 +58,7 @@ fn hsmd_killed_at_any_moment_never_signs_twice_and_what_left_has_its_entry() {
 fn kill_often(mut random: Rng) -> Seen {
     let mut fleet = Fleet::start(SENTRIES);
     let mut seen = Seen::default();
-    let heights: Vec<AtomicI64> = fleet.lines.iter().map(|_| AtomicI64::new(1)).collect();
+    let heights = [(); 4].map(|()| AtomicI64::new(1));
     while seen.kills < KILLS {
         let clients = fleet.clients();
         thread::scope(|scope| {
@@ -67,33 +70,20 @@ fn kill_often(mut random: Rng) -> Seen {
             } = &mut fleet;
             let (lines, received) = (&*lines, &*received);
             for client in &clients {
-                let (random, heights, signatures) = (random.fork(), &heights, &seen.signatures);
-                scope.spawn(move || {
-                    let mut random = random;
-                    loop {
-                        let line = random.usize(..lines.len());
-                        let wanted = choose(&mut random, &heights[line]);
-                        let answered = client.call(|mut signer| async move {
-                            ask(&mut signer, &lines[line], wanted, received)
-                                .await
-                                .map(Response::new)
-                        });
-                        match answered {
-                            Ok(()) => {
-                                signatures.fetch_add(1, Ordering::Relaxed);
-                                heights[line].fetch_max(wanted.height, Ordering::Relaxed);
-                            }
-                            // A refusal says why; a broken connection does not.
-                            Err(status) if reason(&status).is_none() => break,
-                            Err(_) => {}
-                        }
-                    }
-                });
+                let caller = Caller {
+                    client,
+                    lines,
+                    heights: &heights,
+                    received,
+                    seen: &seen,
+                };
+                let random = random.fork();
+                scope.spawn(move || caller.ask_until_killed(random));
             }
-            thread::sleep(LONGEST_LOAD.mul_f64(random.f64()));
+            seen.wait_for_answers(random.usize(..MOST_ANSWERS));
             daemon.kill();
-            seen.kills += 1;
         });
+        seen.kills += 1;
         while random.usize(..3) == 0 {
             fleet.daemon.start_without_waiting();
             thread::sleep(LONGEST_START.mul_f64(random.f64()));
@@ -109,6 +99,49 @@ fn kill_often(mut random: Rng) -> Seen {
         "{seen:?}"
     );
     seen
+}
+
+impl Seen {
+    /// Until there are so many more; not for ever, since callers end only with hsmd.
+    fn wait_for_answers(&self, more: usize) {
+        let enough = self.answers.load(Ordering::Relaxed) + more;
+        let begun = Instant::now();
+        while self.answers.load(Ordering::Relaxed) < enough && begun.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+struct Caller<'a> {
+    client: &'a Client,
+    lines: &'a [Line],
+    heights: &'a [AtomicI64],
+    received: &'a Received,
+    seen: &'a Seen,
+}
+
+impl Caller<'_> {
+    fn ask_until_killed(&self, mut random: Rng) {
+        loop {
+            let number = random.usize(..self.lines.len());
+            let (line, height) = (&self.lines[number], &self.heights[number]);
+            let wanted = choose(&mut random, height);
+            let answered = self.client.call(|mut signer| async move {
+                let asked = ask(&mut signer, line, wanted, self.received);
+                asked.await.map(Response::new)
+            });
+            match answered {
+                Ok(()) => {
+                    self.seen.signatures.fetch_add(1, Ordering::Relaxed);
+                    height.fetch_max(wanted.height, Ordering::Relaxed);
+                }
+                // A refusal says why; a broken connection does not.
+                Err(status) if reason(&status).is_none() => return,
+                Err(_) => {}
+            }
+            self.seen.answers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Something at or just above the last height that was signed, most of it in conflict with what other
