@@ -1,7 +1,7 @@
 //! A disk for tests: it fails as disks fail, ends as a killed process ends, and loses power.
 //!
 //! The files are real, and hold what the kernel would hold in its page cache. What has reached the disk
-//! is kept beside them, in [`platter`]. No flush goes to the real disk, so thousands of crashes cost
+//! is kept beside them, in `platter`. No flush goes to the real disk, so thousands of crashes cost
 //! seconds.
 #![allow(
     clippy::unwrap_used,
