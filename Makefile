@@ -39,7 +39,7 @@ bench: ## rates and latencies beside tmkms and the raw limits of this machine
 	$(CARGO) run --release --manifest-path tests/benches/emulator/Cargo.toml --target-dir $(TARGET)/emulator-bench \
 		-- $(TARGET)/release/yubihsm-emulator
 
-soak: ## the long forms: networks of 2,000 blocks, property tests of 20,000 cases
+soak: ## the long forms: networks of 2,000 blocks, 1,000 kills, property tests of 20,000 cases
 	tests/install.sh test
 	$(CARGO) build $(ALL) --all-targets
 	HSMD_SOAK=1 PROPTEST_CASES=20000 $(CARGO) test $(ALL)

@@ -21,4 +21,5 @@ pub mod keyring;
 pub mod line;
 pub mod metrics;
 pub mod service;
+mod sync;
 pub mod transport;

@@ -1,11 +1,12 @@
 //! What hsmd's journal says, held against the promises.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
 /// Chain and position, as the guard orders them: public key, chain id, height, round, step.
-type Place = (String, String, i64, i64, String);
+pub type Place = (String, String, i64, i64, String);
 
 /// Everything that a journal reserved.
 pub struct Reservations(BTreeMap<Place, BTreeSet<String>>);
@@ -62,6 +63,45 @@ impl Reservations {
     }
 }
 
+/// What callers got, over all restarts of hsmd.
+#[derive(Default)]
+pub struct Received(Mutex<BTreeMap<Place, String>>);
+
+impl Received {
+    /// Takes in a signature that verified over these sign bytes.
+    ///
+    /// # Panics
+    ///
+    /// If another message was signed at this position.
+    pub fn take(&self, place: Place, sign_bytes: &[u8]) {
+        let bytes = hex::encode(sign_bytes);
+        let mut received = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = received.entry(place.clone()).or_insert(bytes.clone());
+        assert_eq!(*first, bytes, "two messages were signed at {place:?}");
+    }
+
+    /// How many positions have a signature.
+    #[must_use]
+    pub fn positions(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Promise 1: every signature that left has its entry.
+    ///
+    /// # Panics
+    ///
+    /// If one has not.
+    pub fn assert_reserved_in(&self, reservations: &Reservations) {
+        for (place, bytes) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            let reserved = reservations.0.get(place);
+            assert!(
+                reserved.is_some_and(|messages| messages.contains(bytes)),
+                "what was signed at {place:?} has no entry"
+            );
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -85,6 +125,35 @@ mod tests {
         assert_eq!(reservations.positions(), 2);
         assert!(reservations.contain(&[0x0a], &[0x02]));
         assert!(!reservations.contain(&[0x0a], &[0x03]));
+    }
+
+    #[test]
+    #[should_panic(expected = "has no entry")]
+    fn a_signature_without_its_entry_is_found() {
+        let received = Received::default();
+        let place = |step: &str| ("0a".to_owned(), "chain".to_owned(), 7, 0, step.to_owned());
+        received.take(place("prevote"), &[1]);
+        let reservations = Reservations::of(&[reserved("prevote", "01")]);
+        received.assert_reserved_in(&reservations);
+        received.take(place("precommit"), &[1]);
+        received.assert_reserved_in(&reservations);
+    }
+
+    #[test]
+    #[should_panic(expected = "two messages were signed")]
+    fn two_signatures_at_one_position_are_found() {
+        let received = Received::default();
+        let place = || {
+            (
+                "0a".to_owned(),
+                "chain".to_owned(),
+                7,
+                0,
+                "prevote".to_owned(),
+            )
+        };
+        received.take(place(), &[1]);
+        received.take(place(), &[2]);
     }
 
     #[test]

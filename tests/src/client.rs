@@ -140,6 +140,7 @@ impl tower_service::Service<Uri> for Connector {
         let Self { port, tls } = self.clone();
         Box::pin(async move {
             let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            stream.set_nodelay(true)?;
             let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
             Ok(TokioIo::new(tls.connect(name, stream).await?))
         })

@@ -116,9 +116,18 @@ impl Daemon {
 
     /// Starts it, and waits until it serves.
     pub fn start(&mut self) {
+        self.start_without_waiting();
+        self.wait_until_it_serves();
+    }
+
+    /// Starts it.
+    pub fn start_without_waiting(&mut self) {
         let mut command = self.command(&["run"]);
         command.args(allow_root());
         self.process = Some(Process::start("hsmd", &mut command, &self.directory));
+    }
+
+    fn wait_until_it_serves(&mut self) {
         wait_for("hsmd to serve", PATIENCE, || {
             self.process().assert_running();
             self.command(&["status"])

@@ -10,6 +10,7 @@
 //! | [`cometbft`] | networks of real CometBFT nodes, and what they committed |
 //! | [`commits`] | what a network committed: signatures, and who was missing |
 //! | [`daemon`] | a running hsmd: configuration, commands, kills |
+//! | [`fleet`] | several sentries that ask one hsmd with several keys, without an hsm-sentry between |
 //! | [`http`] | GET from a loopback server |
 //! | [`node`] | plays a CometBFT node towards a signer: the privval protocol over UNIX sockets and TCP |
 //! | [`process`] | child processes, their logs, and waiting |
@@ -34,6 +35,7 @@ pub mod client;
 pub mod cometbft;
 pub mod commits;
 pub mod daemon;
+pub mod fleet;
 pub mod http;
 pub mod node;
 pub mod process;

@@ -1,12 +1,13 @@
 //! The handle on an open journal.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 
 use crate::MAX_LEAF;
 use crate::error::{Error, Fault};
 use crate::queue::Shared;
 use crate::snapshot::is_snapshot_leaf;
+use crate::sync::Mutex;
+use crate::sync::thread::JoinHandle;
 use crate::tree::Hash;
 
 /// An open journal. Made by [`crate::open`]. All methods may be called from any number of threads.

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
 use crate::State;
 use crate::disk::{Disk, Operation};
@@ -15,6 +14,7 @@ use crate::queue::Shared;
 use crate::scan::{Next, Scan};
 use crate::segment::{self, Opening, Segment};
 use crate::snapshot::{Cut, SnapshotLeaf, is_snapshot_leaf};
+use crate::sync::thread;
 use crate::tree::{Tree, leaf_hash};
 use crate::writer::{Failure, Observer, Replayed, Writer};
 
@@ -152,6 +152,9 @@ pub(crate) fn open_on<S: State>(
     let (replayed, scan) = replay::<S>(directory, number)?;
     let tail = replayed.cut.map_or(Tail::Clean, Tail::Cut);
     let finished = rewrite_last_frame(&disk, &scan)?;
+    // The segment's name may be in the cache only, too, and the next one goes on from its entries.
+    disk.flush_directory(directory)
+        .map_err(Fault::at("flush", directory))?;
     let shared = Shared::new(
         replayed.tree.clone(),
         options.queue_entries,
@@ -161,7 +164,7 @@ pub(crate) fn open_on<S: State>(
     let torn = replayed.cut.is_some_and(|cut| cut.segment == number);
     let mut writer = Writer::new(
         Arc::clone(&shared),
-        disk,
+        disk.clone(),
         directory.to_owned(),
         options,
         replayed,
@@ -180,7 +183,7 @@ pub(crate) fn open_on<S: State>(
             "the journal's last frame was torn by a crash and is left out"
         );
     } else {
-        segment::trim(&finished, scan.path(), scan.offset());
+        segment::trim(&disk, &finished, scan.path(), scan.offset());
     }
     let state = restore(directory, &writer.snapshot())?;
     let thread = thread::Builder::new()

@@ -1,12 +1,13 @@
 //! What appenders, waiters and the writer thread share.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Fault};
 use crate::journal::{Status, Urgency};
+use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 use crate::tree::Tree;
 
 /// How long an entry that nobody waits for may stay unwritten.

@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::disk::{Disk, Operation};
 use crate::error::{Error, Fault};
 use crate::frame::{self, Header, Kind};
 use crate::snapshot;
+use crate::sync::AtomicBool;
 use crate::tree::{Hash, Tree};
 
 /// The name under which the next segment is prepared. A file of this name holds nothing that counts.
@@ -177,14 +178,14 @@ impl Segment {
     }
 
     /// Gives back the space behind the last frame. The segment is finished.
-    pub(crate) fn trim(self) {
-        trim(&self.file, &self.path, self.offset);
+    pub(crate) fn trim(self, disk: &Disk) {
+        trim(disk, &self.file, &self.path, self.offset);
     }
 }
 
 /// Cuts a finished file's zeros off. Nothing depends on it but free space.
-pub(crate) fn trim(file: &File, path: &Path, length: u64) {
-    if let Err(error) = file.set_len(length) {
+pub(crate) fn trim(disk: &Disk, file: &File, path: &Path, length: u64) {
+    if let Err(error) = disk.trim(file, length) {
         tracing::warn!(path = %path.display(), %error, "cannot trim a finished segment");
     }
 }

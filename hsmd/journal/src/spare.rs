@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::Ordering;
 
 use crate::disk::Disk;
 use crate::error::Fault;
 use crate::segment;
+use crate::sync::AtomicBool;
+use crate::sync::thread::{self, JoinHandle};
 
 /// A file in preparation. Nobody waits for one that is not ready: it is given up, within one of the
 /// steps in which it is made, and removed. Dropping does so, too.

@@ -199,7 +199,7 @@ impl<S: State> Writer<S> {
         let room = self.options.segment_bytes;
         let segment = Segment::begin(&self.disk, &self.directory, spare, room, &opening)?;
         if let Some(finished) = self.segment.replace(segment) {
-            finished.trim();
+            finished.trim(&self.disk);
         }
         self.snapshot_leaf = None;
         self.cut = None;

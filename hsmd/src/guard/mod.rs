@@ -10,7 +10,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use hsm_device::{Identity, PublicKey};
@@ -20,6 +19,8 @@ use hsm_policy::conflict::{self, Conflict, Verdict};
 use hsm_policy::identity::Caller;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
+
+use crate::sync::{Mutex, MutexGuard};
 
 pub use refusals::Refusals;
 pub use reservation::Reservation;

@@ -1,5 +1,10 @@
 //! Promises 1 to 3, on a real journal in a temporary directory.
 
+mod disk_faults;
+mod ledger;
+mod power_cuts;
+mod races;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,6 +64,19 @@ fn create(directory: &Path) {
 fn open(directory: &Path) -> Guard {
     let opened = hsm_journal::open::<State>(directory, Options::default()).unwrap();
     Guard::new(opened.state, opened.journal)
+}
+
+/// The seed of a test: from `HSMD_SEED`, or by chance. A failing test prints it.
+fn seed() -> u64 {
+    let given = std::env::var("HSMD_SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("HSMD_SEED={seed}");
+    seed
+}
+
+/// Whether the long forms are to run, as in `make soak`.
+fn is_soak() -> bool {
+    std::env::var_os("HSMD_SOAK").is_some()
 }
 
 async fn pinned(directory: &Path, height: i64) -> Guard {

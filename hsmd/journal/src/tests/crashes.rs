@@ -4,10 +4,9 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::faults::Operation;
 use super::{Memory, copy, create, entries, open, small, wait, write};
-use crate::disk::Disk;
 use crate::frame::{self, Header, Kind};
+use crate::simulation::{Operation, Simulation};
 use crate::{Cut, Error, Options, Tail, Urgency, segment};
 
 /// A journal with ten entries in its last segment, and where that segment's frames begin.
@@ -198,13 +197,14 @@ fn a_start_rewrites_the_last_frame_and_begins_a_flushed_segment_before_it_return
     use Operation::{Create, Flush, FlushDirectory, FlushZeros, Rename, Write, Zero};
     let sample = sample();
     let before = fs::read(&sample.segment).unwrap();
-    let disk = Disk::default();
-    let opened = crate::open::open_on::<Memory>(disk.clone(), &sample.path, small()).unwrap();
-    let mut done = disk.plan.done();
+    let disk = Simulation::default();
+    let opened = disk.open::<Memory>(&sample.path, small()).unwrap();
+    let mut done = disk.done();
     done.retain(|operation| *operation != Operation::Remove);
     let expected = [
         Write,
         Flush,
+        FlushDirectory,
         Create,
         Zero,
         FlushZeros,

@@ -4,14 +4,14 @@
 use std::fs;
 use std::path::Path;
 
-use super::faults::{Injection, Mode, Operation};
 use super::{Memory, copy, create, entries, open, small, wait};
 use crate::disk::Disk;
+use crate::simulation::{INPUT_OUTPUT, Injection, Mode, Operation, Simulation};
 use crate::{Error, Opened, Options, Tail, Urgency};
 
 /// Opens a journal on a disk that fails at least `faults` times, writes through it until it has failed so
 /// often and several segments are full, and checks every promise on the way.
-fn run(disk: &Disk, faults: usize) {
+fn run(disk: &Simulation, faults: usize) {
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path().join("journal");
     create(&path);
@@ -21,7 +21,7 @@ fn run(disk: &Disk, faults: usize) {
     let mut appended = opened.state.0;
     let mut told = 1;
     let mut rounds = 0..5000u32;
-    while disk.plan.failed() < faults || journal.status().segment < 5 {
+    while disk.failed() < faults || journal.status().segment < 5 {
         let round = rounds
             .next()
             .expect("the fault occurs, and segments get full");
@@ -62,15 +62,15 @@ fn run(disk: &Disk, faults: usize) {
 }
 
 /// A start may meet the fault; then it says so, and another start heals.
-fn open_at_last(disk: &Disk, path: &Path) -> Opened<Memory> {
+fn open_at_last(disk: &Simulation, path: &Path) -> Opened<Memory> {
     loop {
-        let failed = disk.plan.failed();
-        match crate::open::open_on(disk.clone(), path, small()) {
+        let failed = disk.failed();
+        match disk.open(path, small()) {
             Ok(opened) => return opened,
             Err(error) => {
                 assert!(matches!(error, Error::Disk(_)), "{error}");
                 assert!(
-                    disk.plan.failed() > failed,
+                    disk.failed() > failed,
                     "only an injected fault may stop it: {error}"
                 );
             }
@@ -101,12 +101,13 @@ fn check_crash_now(path: &Path, appended: &[(u64, Vec<u8>)], told: usize) {
 fn fail_each(operation: Operation, count: usize, modes: &[Mode], times: usize) {
     for mode in modes {
         for nth in 0..count {
-            let disk = Disk::default();
-            disk.plan.inject(Injection {
-                operation,
+            let disk = Simulation::default();
+            disk.inject(Injection {
+                operation: Some(operation),
                 nth,
                 times,
                 mode: *mode,
+                error: INPUT_OUTPUT,
             });
             run(&disk, times);
         }
@@ -117,14 +118,9 @@ fn fail_each(operation: Operation, count: usize, modes: &[Mode], times: usize) {
 fn each_wait_ends_only_after_a_write_and_its_flush() {
     let temporary = tempfile::tempdir().unwrap();
     create(temporary.path());
-    let disk = Disk::default();
-    let opened = crate::open::open_on::<Memory>(disk.clone(), temporary.path(), small()).unwrap();
-    let count = || {
-        (
-            disk.plan.count(Operation::Write),
-            disk.plan.count(Operation::Flush),
-        )
-    };
+    let disk = Simulation::default();
+    let opened = disk.open::<Memory>(temporary.path(), small()).unwrap();
+    let count = || (disk.count(Operation::Write), disk.count(Operation::Flush));
     for n in 0..20 {
         let (writes, flushes) = count();
         let ticket = opened.journal.append(vec![n], Urgency::Now).unwrap();
@@ -173,19 +169,21 @@ fn a_segment_that_cannot_be_named_heals() {
 
 #[test]
 fn a_segment_of_a_failed_attempt_that_cannot_be_removed_does_not_count() {
-    let disk = Disk::default();
-    disk.plan.inject(Injection {
-        operation: Operation::FlushDirectory,
+    let disk = Simulation::default();
+    disk.inject(Injection {
+        operation: Some(Operation::FlushDirectory),
         nth: 1,
         times: 2,
         mode: Mode::Persisted,
+        error: INPUT_OUTPUT,
     });
     let removals = 3..40;
-    disk.plan.inject(Injection {
-        operation: Operation::Remove,
+    disk.inject(Injection {
+        operation: Some(Operation::Remove),
         nth: removals.start,
         times: removals.len(),
         mode: Mode::Lost,
+        error: INPUT_OUTPUT,
     });
     run(&disk, 3);
 }
@@ -206,20 +204,22 @@ fn creating_that_fails_leaves_no_journal_and_can_be_repeated() {
             for mode in [Mode::Lost, Mode::Persisted] {
                 let temporary = tempfile::tempdir().unwrap();
                 let path = temporary.path().join("journal");
-                let disk = Disk::default();
-                disk.plan.inject(Injection {
-                    operation,
+                let disk = Simulation::default();
+                disk.inject(Injection {
+                    operation: Some(operation),
                     nth,
                     times: 1,
                     mode,
+                    error: INPUT_OUTPUT,
                 });
-                let error = crate::open::create_on(&disk, &path, &[], b"first").unwrap_err();
+                let error =
+                    crate::open::create_on(&Disk::from(&disk), &path, &[], b"first").unwrap_err();
                 assert!(matches!(error, Error::Disk(_)), "{error}");
                 assert!(matches!(
                     crate::open::<Memory>(&path, small()),
                     Err(Error::Missing(_))
                 ));
-                crate::open::create_on(&disk, &path, &[], b"first").unwrap();
+                crate::open::create_on(&Disk::from(&disk), &path, &[], b"first").unwrap();
                 assert_eq!(open(&path).tail, Tail::Clean);
             }
         }
@@ -230,15 +230,16 @@ fn creating_that_fails_leaves_no_journal_and_can_be_repeated() {
 fn a_journal_closed_during_a_fault_says_that_entries_are_missing() {
     let temporary = tempfile::tempdir().unwrap();
     create(temporary.path());
-    let disk = Disk::default();
-    let opened = crate::open::open_on::<Memory>(disk.clone(), temporary.path(), small()).unwrap();
+    let disk = Simulation::default();
+    let opened = disk.open::<Memory>(temporary.path(), small()).unwrap();
     for operation in [Operation::Flush, Operation::Create] {
-        let nth = disk.plan.count(operation);
-        disk.plan.inject(Injection {
-            operation,
+        let nth = disk.count(operation);
+        disk.inject(Injection {
+            operation: Some(operation),
             nth,
             times: 1000,
             mode: Mode::Lost,
+            error: INPUT_OUTPUT,
         });
     }
     let ticket = opened
@@ -263,9 +264,10 @@ fn a_journal_closed_during_a_fault_says_that_entries_are_missing() {
 fn a_spare_that_is_not_ready_holds_nobody_up() {
     let temporary = tempfile::tempdir().unwrap();
     create(temporary.path());
-    let disk = Disk::default();
-    let opened =
-        crate::open::open_on::<Memory>(disk.clone(), temporary.path(), Options::default()).unwrap();
+    let disk = Simulation::default();
+    let opened = disk
+        .open::<Memory>(temporary.path(), Options::default())
+        .unwrap();
     // The first segment has 1 MiB at once; these go beyond, most likely before the spare of 16 MiB is
     // prepared. Either way each is durable.
     let leaf = vec![9; 60_000];
@@ -286,19 +288,20 @@ const STEPS: usize = 4096;
 fn a_recovery_does_not_wait_for_a_spare_that_is_not_ready() {
     let temporary = tempfile::tempdir().unwrap();
     create(temporary.path());
-    let disk = Disk::default();
+    let disk = Simulation::default();
     let options = Options {
         segment_bytes: LARGE,
         ..small()
     };
-    let opened = crate::open::open_on::<Memory>(disk.clone(), temporary.path(), options).unwrap();
+    let opened = disk.open::<Memory>(temporary.path(), options).unwrap();
     let journal = opened.journal;
     for n in 0..3 {
-        disk.plan.inject(Injection {
-            operation: Operation::Flush,
-            nth: disk.plan.count(Operation::Flush),
+        disk.inject(Injection {
+            operation: Some(Operation::Flush),
+            nth: disk.count(Operation::Flush),
             times: 1,
             mode: Mode::Lost,
+            error: INPUT_OUTPUT,
         });
         let segment = journal.status().segment;
         let ticket = journal.append(vec![n], Urgency::Now).unwrap();
@@ -306,7 +309,7 @@ fn a_recovery_does_not_wait_for_a_spare_that_is_not_ready() {
         wait(&journal, ticket).unwrap();
         assert!(journal.status().segment > segment);
     }
-    assert!(disk.plan.count(Operation::Zero) < STEPS);
+    assert!(disk.count(Operation::Zero) < STEPS);
     journal.close().unwrap();
     assert_eq!(entries(temporary.path()).len(), 4);
 }
@@ -315,14 +318,14 @@ fn a_recovery_does_not_wait_for_a_spare_that_is_not_ready() {
 fn a_stop_does_not_wait_for_a_spare_that_is_not_ready_and_leaves_nothing_of_it() {
     let temporary = tempfile::tempdir().unwrap();
     create(temporary.path());
-    let disk = Disk::default();
+    let disk = Simulation::default();
     let options = Options {
         segment_bytes: LARGE,
         ..small()
     };
-    let opened = crate::open::open_on::<Memory>(disk.clone(), temporary.path(), options).unwrap();
+    let opened = disk.open::<Memory>(temporary.path(), options).unwrap();
     opened.journal.close().unwrap();
-    assert!(disk.plan.count(Operation::Zero) < STEPS);
+    assert!(disk.count(Operation::Zero) < STEPS);
     let left = super::files(temporary.path());
     assert!(!left.contains(&"next.tmp".to_owned()), "{left:?}");
 }

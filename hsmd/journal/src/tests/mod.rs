@@ -2,7 +2,6 @@
 
 mod basics;
 mod crashes;
-pub(crate) mod faults;
 mod faulty_disk;
 mod properties;
 mod waiting;

@@ -4,37 +4,40 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::faults::{Injection, Mode, Operation};
 use super::{Memory, create, entries, open, small, wait, write};
-use crate::disk::Disk;
+use crate::simulation::{INPUT_OUTPUT, Injection, Mode, Operation, Simulation};
+
 use crate::{Error, Flush, Journal, Options, Ticket, Urgency};
 
 #[test]
 fn a_queue_that_is_full_refuses_and_takes_entries_again_when_the_disk_does() {
     let directory = tempfile::tempdir().unwrap();
     create(directory.path());
-    let disk = Disk::default();
+    let disk = Simulation::default();
     let options = Options {
         queue_entries: 4,
         ..small()
     };
-    let journal = crate::open::open_on::<Memory>(disk.clone(), directory.path(), options)
+    let journal = disk
+        .open::<Memory>(directory.path(), options)
         .unwrap()
         .journal;
-    let nth = disk.plan.count(Operation::Rename);
+    let nth = disk.count(Operation::Rename);
     // The segment is given up, and for a while no new one can be begun.
-    disk.plan.inject(Injection {
-        operation: Operation::Rename,
+    disk.inject(Injection {
+        operation: Some(Operation::Rename),
         nth,
         times: 4,
         mode: Mode::Lost,
+        error: INPUT_OUTPUT,
     });
-    let nth = disk.plan.count(Operation::Flush);
-    disk.plan.inject(Injection {
-        operation: Operation::Flush,
+    let nth = disk.count(Operation::Flush);
+    disk.inject(Injection {
+        operation: Some(Operation::Flush),
         nth,
         times: 1,
         mode: Mode::Lost,
+        error: INPUT_OUTPUT,
     });
     let tickets: Vec<Ticket> = (0..4)
         .map(|n| journal.append(vec![n], Urgency::WithNext).unwrap())
