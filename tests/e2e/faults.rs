@@ -8,6 +8,8 @@
     reason = "tests fail by panicking"
 )]
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -139,6 +141,11 @@ fn a_disk_that_takes_no_more_stops_signing_until_it_does_and_hsmd_goes_on() {
     wait_for("the first metrics", PATIENCE, || {
         (validator.daemon.metric(fault) == Some(0.0)).then_some(())
     });
+    // The log has reached the limit too, so that hsmd cannot even say what it lacks.
+    let log = validator.directory().join("hsmd.log");
+    let mut log = OpenOptions::new().append(true).open(log).unwrap();
+    let full = usize::try_from(LARGEST).unwrap();
+    log.write_all(&vec![b'\n'; full]).unwrap();
     limit_files(&mut validator, &LARGEST.to_string());
     // Until the segment has reached the limit, its frames overwrite what is within.
     let (height, refusal) = (1..)
@@ -187,7 +194,7 @@ fn a_disk_that_takes_no_more_stops_signing_until_it_does_and_hsmd_goes_on() {
     validator.daemon.process().assert_running();
 }
 
-/// The size, in bytes, that no file of hsmd may grow beyond: more than its log has, less than a segment.
+/// The size, in bytes, that no file of hsmd may grow beyond: less than a segment.
 const LARGEST: u64 = 64 << 10;
 
 /// Sets the limit that anybody may raise again, in the running hsmd.

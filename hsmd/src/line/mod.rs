@@ -211,6 +211,19 @@ impl Line {
             .get(&attempt.chain_id)
             .map_or("", String::as_str);
         self.metrics.refused(chain, attempt.kind, refusal.reason);
+        let refused = wire::Refused {
+            caller: attempt.caller.clone(),
+            reason: refusal.reason.name().to_owned(),
+            message: refusal.message.clone(),
+            key: attempt.key.clone(),
+            chain_id: attempt.chain_id.clone(),
+            position: attempt.position,
+            sign_bytes: refusal.sign_bytes.clone(),
+            count: 1,
+        };
+        if let Some(first) = self.refusals.take(refused, Instant::now()) {
+            self.record_refusal(first);
+        }
         tracing::warn!(
             caller = attempt.caller,
             key = attempt.key,
@@ -221,19 +234,6 @@ impl Line {
             "refused: {}",
             refusal.message
         );
-        let refused = wire::Refused {
-            caller: attempt.caller,
-            reason: refusal.reason.name().to_owned(),
-            message: refusal.message.clone(),
-            key: attempt.key,
-            chain_id: attempt.chain_id,
-            position: attempt.position,
-            sign_bytes: refusal.sign_bytes.clone(),
-            count: 1,
-        };
-        if let Some(first) = self.refusals.take(refused, Instant::now()) {
-            self.record_refusal(first);
-        }
         refusal
     }
 
