@@ -15,7 +15,7 @@ use hsm_proto::v1::entry::Event;
 use hsm_proto::v1::signer_server::SignerServer;
 use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -70,6 +70,9 @@ pub enum Error {
         /// What the system says.
         error: std::io::Error,
     },
+    /// Nothing would be signed until hsmd is started again.
+    #[error("hsmd ends, so that it is started again: {0}")]
+    Broken(String),
     /// The gRPC server ended by itself.
     #[error("the gRPC server ended: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -175,8 +178,8 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// [`Error::Server`] where the server ends by itself, [`Error::Guard`] where the journal's end could
-    /// not be made durable.
+    /// [`Error::Server`] where the server ends by itself, [`Error::Broken`] where nothing could be signed
+    /// any more, [`Error::Guard`] where the journal's end could not be made durable.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -185,12 +188,16 @@ impl Daemon {
             tasks.spawn(served);
         }
         let (health, health_service) = tonic_health::server::health_reporter();
-        tasks.spawn(tick(
+        let (broken, breaks) = oneshot::channel();
+        let ticking = tick(
             self.line.clone(),
             self.certificates.clone(),
             health,
             done(&stopped),
-        ));
+        );
+        tasks.spawn(async {
+            let _ = broken.send(ticking.await);
+        });
         tasks.spawn(admin_socket::serve(
             self.admin,
             AdminService::new(self.line.clone(), self.certificates.clone(), self.about),
@@ -214,6 +221,9 @@ impl Daemon {
         let ended = tokio::select! {
             () = shutdown => None,
             ended = &mut signer => Some(ended),
+            broken = breaks => Some(Ok(broken.unwrap_or_else(|_| {
+                Err(Error::Broken("the task that looks after it panicked".to_owned()))
+            }))),
         };
         let _ = stop.send(true);
         let ended = match ended {
@@ -233,8 +243,9 @@ impl Daemon {
         let _ = tokio::time::timeout(GRACE, ending).await;
         tasks.shutdown().await;
         let _ = std::fs::remove_file(&self.admin_socket);
-        close(&self.line).await?;
+        let closed = close(&self.line).await;
         match ended {
+            Ok(Ok(())) => closed,
             Ok(served) => served,
             Err(panic) => Err(Error::Socket {
                 what: "the gRPC server".to_owned(),
@@ -336,13 +347,13 @@ async fn serve_signer(
 }
 
 /// What is looked at once a second: counts of repeated refusals, the gauges of devices, journal and
-/// certificate, and from these the health that is served.
+/// certificate, and from these the health that is served. An error: nothing heals it but a new start.
 async fn tick(
     line: Arc<Line>,
     certificates: Certificates,
     health: HealthReporter,
     done: impl Future<Output = ()>,
-) {
+) -> Result<(), Error> {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut done = std::pin::pin!(done);
     let mut judged = HashSet::new();
@@ -351,6 +362,9 @@ async fn tick(
             () = &mut done => break,
             _ = second.tick() => {}
         }
+        line.guard()
+            .inspect(|_| ())
+            .map_err(|error| Error::Broken(error.to_string()))?;
         line.record_repeated_refusals(false);
         let metrics = line.metrics();
         let mut device_ready = false;
@@ -362,7 +376,10 @@ async fn tick(
         }
         let journal = line.guard().journal().status();
         metrics.journal(&journal);
-        if device_ready && journal.fault.is_none() && journal.stopped.is_none() {
+        if let Some(reason) = journal.stopped {
+            return Err(Error::Broken(format!("the journal ended: {reason}")));
+        }
+        if device_ready && journal.fault.is_none() {
             health.set_serving::<SignerServer<SignerService>>().await;
         } else {
             health
@@ -374,6 +391,7 @@ async fn tick(
     health
         .set_not_serving::<SignerServer<SignerService>>()
         .await;
+    Ok(())
 }
 
 /// Logs the advisories that cover a device and its keys, when it is first reached.
@@ -417,3 +435,6 @@ fn socket_error(key: &str, value: impl std::fmt::Display) -> impl FnOnce(std::io
     let what = format!("{key} {value}");
     move |error| Error::Socket { what, error }
 }
+
+#[cfg(all(test, feature = "mock"))]
+mod tests;
