@@ -221,7 +221,8 @@ impl Line {
             sign_bytes: refusal.sign_bytes.clone(),
             count: 1,
         };
-        if let Some(first) = self.refusals.take(refused, Instant::now()) {
+        let granted = self.is_granted(&attempt);
+        if let Some(first) = self.refusals.take(refused, granted, Instant::now()) {
             self.record_refusal(first);
         }
         tracing::warn!(
@@ -235,6 +236,19 @@ impl Line {
             refusal.message
         );
         refusal
+    }
+
+    /// Whether the caller has any grant of the key for the chain that it named.
+    fn is_granted(&self, attempt: &Attempt) -> bool {
+        let mut grants = self.policy.grants();
+        grants.any(|grant| {
+            grant.key().as_str() == attempt.key
+                && grant.chain_id().as_str() == attempt.chain_id
+                && grant
+                    .callers()
+                    .iter()
+                    .any(|caller| caller.to_string() == attempt.caller)
+        })
     }
 
     /// From now on, nothing more is signed.
