@@ -17,9 +17,14 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tonic::codegen::http;
+use tonic::server::NamedService as _;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
+use tonic::{Code, Request, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 
 use crate::advisories;
 use crate::audit;
@@ -28,14 +33,18 @@ use crate::devices;
 use crate::doctor;
 use crate::guard::{self, Guard};
 use crate::keyring::Device;
-use crate::line::Line;
+use crate::line::{Line, Refusal};
 use crate::metrics::{self, Metrics};
-use crate::service::{About, AdminService, SignerService, admin_socket};
+use crate::service::{self, About, AdminService, SignerService, admin_socket};
 use crate::transport::{self, Certificates, Listener};
 
-/// The longest request that is read, in bytes. A longer extension than hsmd takes is refused by name up
-/// to here, which is what hsm-sentry reads of a node.
-const LONGEST_REQUEST: usize = 1_200_000;
+/// The longest request that is read, in bytes: twice the longest extension that hsmd takes, so that one
+/// that is a little too long is refused by name.
+const LONGEST_REQUEST: usize = 64 << 10;
+/// Requests at once on one connection; with [`LONGEST_REQUEST`], what it can have held in memory.
+const MAX_REQUESTS: u32 = 256;
+/// How long a request may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(2);
 /// How long open requests may take to finish after the daemon was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -122,17 +131,19 @@ impl Daemon {
             }
             None => None,
         };
+        let socket = &config.admin_socket;
+        let admin =
+            admin_socket::bind(socket).map_err(socket_error("admin.socket", socket.display()))?;
         // Last of all, since every start begins a segment.
-        let (guard, tail) = open_guard(config, Some(&metrics))?;
+        let (guard, tail) = open_guard(config, Some(&metrics)).inspect_err(|_| {
+            let _ = std::fs::remove_file(socket);
+        })?;
         if tail != Tail::Clean {
             tracing::warn!(
                 "the journal's last frame is torn: hsmd was ended while it wrote it, and no \
                  signature for its entries left; it was cut off"
             );
         }
-        let socket = &config.admin_socket;
-        let admin =
-            admin_socket::bind(socket).map_err(socket_error("admin.socket", socket.display()))?;
         let stopped = guard.inspect(guard::State::stopped)?;
         devices::pin(keyring.devices(), &guard)?;
         let about = About {
@@ -324,6 +335,7 @@ async fn serve_signer(
     reflection: bool,
     done: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let (metrics, answered_within) = (line.metrics().clone(), line.deadline());
     let signer =
         SignerServer::new(SignerService::new(line)).max_decoding_message_size(LONGEST_REQUEST);
     let reflection = reflection.then(|| {
@@ -336,14 +348,40 @@ async fn serve_signer(
         None
     });
     Server::builder()
+        .max_concurrent_streams(MAX_REQUESTS)
+        .timeout(ARRIVAL + answered_within)
+        .layer(MapResponseLayer::new(move |answer| {
+            count_unreadable(&metrics, answer)
+        }))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(signer)
-        .add_service(health)
-        .add_optional_service(reflection)
+        .add_service(InterceptedService::new(health, identified))
+        .add_optional_service(reflection.map(|it| InterceptedService::new(it, identified)))
         .serve_with_incoming_shutdown(listener.incoming(), done)
         .await?;
     Ok(())
+}
+
+/// Admits callers of any role whose certificate is valid at this moment.
+#[allow(clippy::result_large_err, reason = "as tonic's interceptors are")]
+fn identified(request: Request<()>) -> Result<Request<()>, Status> {
+    let refused = |refusal: Refusal| refusal.status();
+    let peer = service::peer(&request)?;
+    peer.caller_at(SystemTime::now())
+        .map_err(|error| refused(error.into()))?;
+    Ok(request)
+}
+
+/// Every refusal of ours has details. An error without them was made before a service saw the request: it
+/// was no message, or too long, or there is no such call.
+fn count_unreadable<B>(metrics: &Metrics, answer: http::Response<B>) -> http::Response<B> {
+    let failed = Status::from_header_map(answer.headers())
+        .is_some_and(|status| status.code() != Code::Ok && status.details().is_empty());
+    if failed {
+        metrics.unreadable_request();
+    }
+    answer
 }
 
 /// What is looked at once a second: counts of repeated refusals, the gauges of devices, journal and
@@ -351,7 +389,7 @@ async fn serve_signer(
 async fn tick(
     line: Arc<Line>,
     certificates: Certificates,
-    health: HealthReporter,
+    mut health: HealthReporter,
     done: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -391,6 +429,10 @@ async fn tick(
     health
         .set_not_serving::<SignerServer<SignerService>>()
         .await;
+    // Ends the streams of those who watch it, which would delay the stop.
+    for name in ["", SignerServer::<SignerService>::NAME] {
+        health.clear_service_status(name).await;
+    }
     Ok(())
 }
 
@@ -436,5 +478,6 @@ fn socket_error(key: &str, value: impl std::fmt::Display) -> impl FnOnce(std::io
     move |error| Error::Socket { what, error }
 }
 
-#[cfg(all(test, feature = "mock"))]
+#[cfg(test)]
+#[cfg(feature = "mock")]
 mod tests;

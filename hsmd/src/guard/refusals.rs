@@ -118,6 +118,8 @@ mod tests {
         }
     }
 
+    type Sent = fn(u32) -> Refused;
+
     fn double_sign(caller: &str, number: u32) -> Refused {
         refused(caller, "DOUBLE_SIGN", "key", &number.to_be_bytes())
     }
@@ -159,7 +161,7 @@ mod tests {
     #[test]
     fn a_caller_makes_few_entries_whatever_it_sends_and_all_are_counted() {
         // (what is sent, whether the caller has a grant there, entries that are written at once)
-        let cases: [(fn(u32) -> Refused, bool, usize); 2] = [
+        let cases: [(Sent, bool, usize); 2] = [
             (|i| double_sign("a", i), true, KINDS + 1),
             (
                 |i| refused("a", "KEY_NOT_GRANTED", &i.to_string(), &[]),
