@@ -131,6 +131,47 @@ fn new_certificates_are_taken_into_use_without_dropping_a_connection() {
 }
 
 #[test]
+fn a_request_in_flight_when_hsmd_is_told_to_stop_is_answered_and_the_journal_ends_cleanly() {
+    let mut validator = Validator::start(Transport::Unix);
+    let config = validator.daemon.config();
+    let fast = std::fs::read_to_string(&config).unwrap();
+    let slow = fast.replace(
+        "backend = \"mock\"\n",
+        "backend = \"mock\"\nlatency = \"vendor\"\n",
+    );
+    assert_ne!(slow, fast);
+    std::fs::write(&config, slow).unwrap();
+    assert!(validator.daemon.process().terminate().success());
+    validator.daemon.start();
+    // Looks at the key first, which takes the device a few commands.
+    validator
+        .connection
+        .sign_vote(CHAIN, &vote(Prevote, 1, 0, None))
+        .expect("a signature");
+    let count = |entries: &[serde_json::Value], event| {
+        let events = entries.iter().map(|entry| &entry["event"]);
+        events.filter(|name| *name == event).count()
+    };
+    let reserved = |entries: &[_]| count(entries, "reserved");
+    let before = reserved(&validator.daemon.journal());
+    std::thread::scope(|scope| {
+        let Validator {
+            connection, daemon, ..
+        } = &mut validator;
+        let asked = scope.spawn(|| connection.sign_vote(CHAIN, &vote(Prevote, 2, 0, None)));
+        wait_for("the reservation", PATIENCE, || {
+            (reserved(&daemon.journal()) > before).then_some(())
+        });
+        assert!(!asked.is_finished(), "the device was too fast");
+        assert!(daemon.process().terminate().success());
+        asked.join().unwrap().expect("the signature");
+    });
+    let entries = validator.daemon.journal();
+    assert_eq!(count(&entries, "signed"), reserved(&entries));
+    assert_eq!(entries.last().unwrap()["event"], "daemon_stopped");
+}
+
+#[test]
 fn a_disk_that_takes_no_more_stops_signing_until_it_does_and_hsmd_goes_on() {
     let found = Command::new("prlimit").arg("--version").output().ok();
     if needs("prlimit, of util-linux", found).is_none() {
