@@ -15,11 +15,16 @@ use hsm_proto::v1::entry::Event;
 use hsm_proto::v1::signer_server::SignerServer;
 use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tonic::codegen::http;
+use tonic::server::NamedService as _;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
+use tonic::{Code, Request, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 
 use crate::advisories;
 use crate::audit;
@@ -28,14 +33,18 @@ use crate::devices;
 use crate::doctor;
 use crate::guard::{self, Guard};
 use crate::keyring::Device;
-use crate::line::Line;
+use crate::line::{Line, Refusal};
 use crate::metrics::{self, Metrics};
-use crate::service::{About, AdminService, SignerService, admin_socket};
+use crate::service::{self, About, AdminService, SignerService, admin_socket};
 use crate::transport::{self, Certificates, Listener};
 
-/// The longest request that is read, in bytes. A longer extension than hsmd takes is refused by name up
-/// to here, which is what hsm-sentry reads of a node.
-const LONGEST_REQUEST: usize = 1_200_000;
+/// The longest request that is read, in bytes: twice the longest extension that hsmd takes, so that one
+/// that is a little too long is refused by name.
+const LONGEST_REQUEST: usize = 64 << 10;
+/// Requests at once on one connection; with [`LONGEST_REQUEST`], what it can have held in memory.
+const MAX_REQUESTS: u32 = 256;
+/// How long a request may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(2);
 /// How long open requests may take to finish after the daemon was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -70,6 +79,9 @@ pub enum Error {
         /// What the system says.
         error: std::io::Error,
     },
+    /// Nothing would be signed until hsmd is started again.
+    #[error("hsmd ends, so that it is started again: {0}")]
+    Broken(String),
     /// The gRPC server ended by itself.
     #[error("the gRPC server ended: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -119,17 +131,19 @@ impl Daemon {
             }
             None => None,
         };
+        let socket = &config.admin_socket;
+        let admin =
+            admin_socket::bind(socket).map_err(socket_error("admin.socket", socket.display()))?;
         // Last of all, since every start begins a segment.
-        let (guard, tail) = open_guard(config, Some(&metrics))?;
+        let (guard, tail) = open_guard(config, Some(&metrics)).inspect_err(|_| {
+            let _ = std::fs::remove_file(socket);
+        })?;
         if tail != Tail::Clean {
             tracing::warn!(
                 "the journal's last frame is torn: hsmd was ended while it wrote it, and no \
                  signature for its entries left; it was cut off"
             );
         }
-        let socket = &config.admin_socket;
-        let admin =
-            admin_socket::bind(socket).map_err(socket_error("admin.socket", socket.display()))?;
         let stopped = guard.inspect(guard::State::stopped)?;
         devices::pin(keyring.devices(), &guard)?;
         let about = About {
@@ -175,8 +189,8 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// [`Error::Server`] where the server ends by itself, [`Error::Guard`] where the journal's end could
-    /// not be made durable.
+    /// [`Error::Server`] where the server ends by itself, [`Error::Broken`] where nothing could be signed
+    /// any more, [`Error::Guard`] where the journal's end could not be made durable.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -185,12 +199,16 @@ impl Daemon {
             tasks.spawn(served);
         }
         let (health, health_service) = tonic_health::server::health_reporter();
-        tasks.spawn(tick(
+        let (broken, breaks) = oneshot::channel();
+        let ticking = tick(
             self.line.clone(),
             self.certificates.clone(),
             health,
             done(&stopped),
-        ));
+        );
+        tasks.spawn(async {
+            let _ = broken.send(ticking.await);
+        });
         tasks.spawn(admin_socket::serve(
             self.admin,
             AdminService::new(self.line.clone(), self.certificates.clone(), self.about),
@@ -214,6 +232,9 @@ impl Daemon {
         let ended = tokio::select! {
             () = shutdown => None,
             ended = &mut signer => Some(ended),
+            broken = breaks => Some(Ok(broken.unwrap_or_else(|_| {
+                Err(Error::Broken("the task that looks after it panicked".to_owned()))
+            }))),
         };
         let _ = stop.send(true);
         let ended = match ended {
@@ -233,8 +254,9 @@ impl Daemon {
         let _ = tokio::time::timeout(GRACE, ending).await;
         tasks.shutdown().await;
         let _ = std::fs::remove_file(&self.admin_socket);
-        close(&self.line).await?;
+        let closed = close(&self.line).await;
         match ended {
+            Ok(Ok(())) => closed,
             Ok(served) => served,
             Err(panic) => Err(Error::Socket {
                 what: "the gRPC server".to_owned(),
@@ -313,6 +335,7 @@ async fn serve_signer(
     reflection: bool,
     done: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let (metrics, answered_within) = (line.metrics().clone(), line.deadline());
     let signer =
         SignerServer::new(SignerService::new(line)).max_decoding_message_size(LONGEST_REQUEST);
     let reflection = reflection.then(|| {
@@ -325,24 +348,50 @@ async fn serve_signer(
         None
     });
     Server::builder()
+        .max_concurrent_streams(MAX_REQUESTS)
+        .timeout(ARRIVAL + answered_within)
+        .layer(MapResponseLayer::new(move |answer| {
+            count_unreadable(&metrics, answer)
+        }))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(signer)
-        .add_service(health)
-        .add_optional_service(reflection)
+        .add_service(InterceptedService::new(health, identified))
+        .add_optional_service(reflection.map(|it| InterceptedService::new(it, identified)))
         .serve_with_incoming_shutdown(listener.incoming(), done)
         .await?;
     Ok(())
 }
 
+/// Admits callers of any role whose certificate is valid at this moment.
+#[allow(clippy::result_large_err, reason = "as tonic's interceptors are")]
+fn identified(request: Request<()>) -> Result<Request<()>, Status> {
+    let refused = |refusal: Refusal| refusal.status();
+    let peer = service::peer(&request)?;
+    peer.caller_at(SystemTime::now())
+        .map_err(|error| refused(error.into()))?;
+    Ok(request)
+}
+
+/// Every refusal of ours has details. An error without them was made before a service saw the request: it
+/// was no message, or too long, or there is no such call.
+fn count_unreadable<B>(metrics: &Metrics, answer: http::Response<B>) -> http::Response<B> {
+    let failed = Status::from_header_map(answer.headers())
+        .is_some_and(|status| status.code() != Code::Ok && status.details().is_empty());
+    if failed {
+        metrics.unreadable_request();
+    }
+    answer
+}
+
 /// What is looked at once a second: counts of repeated refusals, the gauges of devices, journal and
-/// certificate, and from these the health that is served.
+/// certificate, and from these the health that is served. An error: nothing heals it but a new start.
 async fn tick(
     line: Arc<Line>,
     certificates: Certificates,
-    health: HealthReporter,
+    mut health: HealthReporter,
     done: impl Future<Output = ()>,
-) {
+) -> Result<(), Error> {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut done = std::pin::pin!(done);
     let mut judged = HashSet::new();
@@ -351,6 +400,9 @@ async fn tick(
             () = &mut done => break,
             _ = second.tick() => {}
         }
+        line.guard()
+            .inspect(|_| ())
+            .map_err(|error| Error::Broken(error.to_string()))?;
         line.record_repeated_refusals(false);
         let metrics = line.metrics();
         let mut device_ready = false;
@@ -362,7 +414,10 @@ async fn tick(
         }
         let journal = line.guard().journal().status();
         metrics.journal(&journal);
-        if device_ready && journal.fault.is_none() && journal.stopped.is_none() {
+        if let Some(reason) = journal.stopped {
+            return Err(Error::Broken(format!("the journal ended: {reason}")));
+        }
+        if device_ready && journal.fault.is_none() {
             health.set_serving::<SignerServer<SignerService>>().await;
         } else {
             health
@@ -374,6 +429,11 @@ async fn tick(
     health
         .set_not_serving::<SignerServer<SignerService>>()
         .await;
+    // Ends the streams of those who watch it, which would delay the stop.
+    for name in ["", SignerServer::<SignerService>::NAME] {
+        health.clear_service_status(name).await;
+    }
+    Ok(())
 }
 
 /// Logs the advisories that cover a device and its keys, when it is first reached.
@@ -417,3 +477,7 @@ fn socket_error(key: &str, value: impl std::fmt::Display) -> impl FnOnce(std::io
     let what = format!("{key} {value}");
     move |error| Error::Socket { what, error }
 }
+
+#[cfg(test)]
+#[cfg(feature = "mock")]
+mod tests;

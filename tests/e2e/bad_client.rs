@@ -17,6 +17,7 @@ use hsm_tests::client::{Client, connect_and_read, reason};
 use hsm_tests::daemon::{ALL_KINDS, Daemon, Hsm, grant};
 use hsm_tests::process::{PATIENCE, Scratch, wait_for};
 use hsm_tests::validator::{CHAIN, KEY, SENTRY};
+use tonic::Code;
 
 /// hsmd alone, with one grant.
 struct Served {
@@ -237,8 +238,48 @@ fn a_request_with_missing_fields_is_refused() {
 fn an_oversized_request_is_refused() {
     let served = Served::start();
     let oversized = SignCometbftVoteRequest {
-        extension: Some(vec![0; 1 << 20]),
+        extension: Some(vec![0; (32 << 10) + 1]),
         ..request()
     };
     served.assert_refused(&served.sentry(), oversized, Reason::MessageTooLong);
+}
+
+#[test]
+fn a_request_that_is_too_long_to_read_is_counted() {
+    let served = Served::start();
+    let unreadable = "hsmd_unreadable_requests_total";
+    assert_eq!(served.daemon.metric(unreadable), Some(0.0));
+    let oversized = SignCometbftVoteRequest {
+        extension: Some(vec![0; 1 << 20]),
+        ..request()
+    };
+    let status = served.ask(Some(&served.sentry()), oversized);
+    assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    assert_eq!(served.daemon.metric(unreadable), Some(1.0));
+}
+
+#[test]
+fn requests_that_never_arrive_take_little_memory_and_are_cut_off() {
+    let mut served = Served::start();
+    let sentry = served.sentry();
+    let before = served.daemon.process().peak_memory();
+    // All of the message, but not the end of the request, after which hsmd would look at it.
+    let held = SignCometbftVoteRequest {
+        extension: Some(vec![0; 60 << 10]),
+        ..request()
+    };
+    let ends = std::thread::scope(|scope| {
+        let holding = scope.spawn(|| served.client(Some(&sentry)).hold_back(&held, 300));
+        let other = served.client(Some(&sentry));
+        other
+            .call(|mut signer| async move { signer.sign_cometbft_vote(request()).await })
+            .expect("another connection is served");
+        holding.join().unwrap()
+    });
+    assert_eq!(ends.len(), 300);
+    for status in ends {
+        assert_eq!(reason(&status), None, "{status:?}");
+    }
+    let taken = served.daemon.process().peak_memory() - before;
+    assert!(taken < 40 << 10, "{taken} KiB");
 }

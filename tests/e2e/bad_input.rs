@@ -242,7 +242,7 @@ fn an_extension_on_a_nil_precommit_is_refused() {
 
 #[test]
 fn an_extension_too_long_for_the_device_is_refused() {
-    let votes = [2_100, 20_000].map(|length| Vote {
+    let votes = [2_100, 20_000, 100_000].map(|length| Vote {
         extension: vec![7; length],
         ..vote(Precommit, 1, 0, Some(block(1)))
     });

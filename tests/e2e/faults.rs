@@ -8,6 +8,8 @@
     reason = "tests fail by panicking"
 )]
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -129,6 +131,47 @@ fn new_certificates_are_taken_into_use_without_dropping_a_connection() {
 }
 
 #[test]
+fn a_request_in_flight_when_hsmd_is_told_to_stop_is_answered_and_the_journal_ends_cleanly() {
+    let mut validator = Validator::start(Transport::Unix);
+    let config = validator.daemon.config();
+    let fast = std::fs::read_to_string(&config).unwrap();
+    let slow = fast.replace(
+        "backend = \"mock\"\n",
+        "backend = \"mock\"\nlatency = \"vendor\"\n",
+    );
+    assert_ne!(slow, fast);
+    std::fs::write(&config, slow).unwrap();
+    assert!(validator.daemon.process().terminate().success());
+    validator.daemon.start();
+    // Looks at the key first, which takes the device a few commands.
+    validator
+        .connection
+        .sign_vote(CHAIN, &vote(Prevote, 1, 0, None))
+        .expect("a signature");
+    let count = |entries: &[serde_json::Value], event| {
+        let events = entries.iter().map(|entry| &entry["event"]);
+        events.filter(|name| *name == event).count()
+    };
+    let reserved = |entries: &[_]| count(entries, "reserved");
+    let before = reserved(&validator.daemon.journal());
+    std::thread::scope(|scope| {
+        let Validator {
+            connection, daemon, ..
+        } = &mut validator;
+        let asked = scope.spawn(|| connection.sign_vote(CHAIN, &vote(Prevote, 2, 0, None)));
+        wait_for("the reservation", PATIENCE, || {
+            (reserved(&daemon.journal()) > before).then_some(())
+        });
+        assert!(!asked.is_finished(), "the device was too fast");
+        assert!(daemon.process().terminate().success());
+        asked.join().unwrap().expect("the signature");
+    });
+    let entries = validator.daemon.journal();
+    assert_eq!(count(&entries, "signed"), reserved(&entries));
+    assert_eq!(entries.last().unwrap()["event"], "daemon_stopped");
+}
+
+#[test]
 fn a_disk_that_takes_no_more_stops_signing_until_it_does_and_hsmd_goes_on() {
     let found = Command::new("prlimit").arg("--version").output().ok();
     if needs("prlimit, of util-linux", found).is_none() {
@@ -139,6 +182,11 @@ fn a_disk_that_takes_no_more_stops_signing_until_it_does_and_hsmd_goes_on() {
     wait_for("the first metrics", PATIENCE, || {
         (validator.daemon.metric(fault) == Some(0.0)).then_some(())
     });
+    // The log has reached the limit too, so that hsmd cannot even say what it lacks.
+    let log = validator.directory().join("hsmd.log");
+    let mut log = OpenOptions::new().append(true).open(log).unwrap();
+    let full = usize::try_from(LARGEST).unwrap();
+    log.write_all(&vec![b'\n'; full]).unwrap();
     limit_files(&mut validator, &LARGEST.to_string());
     // Until the segment has reached the limit, its frames overwrite what is within.
     let (height, refusal) = (1..)
@@ -187,7 +235,7 @@ fn a_disk_that_takes_no_more_stops_signing_until_it_does_and_hsmd_goes_on() {
     validator.daemon.process().assert_running();
 }
 
-/// The size, in bytes, that no file of hsmd may grow beyond: more than its log has, less than a segment.
+/// The size, in bytes, that no file of hsmd may grow beyond: less than a segment.
 const LARGEST: u64 = 64 << 10;
 
 /// Sets the limit that anybody may raise again, in the running hsmd.

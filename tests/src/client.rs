@@ -8,17 +8,22 @@ use std::task::{Context, Poll};
 
 use hsm_proto::ERROR_DOMAIN;
 use hsm_proto::v1::signer_client::SignerClient;
+use hsm_proto::v1::{SignCometbftVoteRequest, SignCometbftVoteResponse};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_stream::StreamExt as _;
 use tonic::codegen::http::Uri;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
 use crate::authority::Identity;
@@ -26,6 +31,7 @@ use crate::authority::Identity;
 /// A client with a runtime of its own, so that tests need none.
 pub struct Client {
     runtime: Runtime,
+    channel: Channel,
     signer: SignerClient<Channel>,
 }
 
@@ -45,7 +51,8 @@ impl Client {
         let channel = runtime.block_on(async { endpoint.connect_with_connector_lazy(connector) });
         Self {
             runtime,
-            signer: SignerClient::new(channel),
+            signer: SignerClient::new(channel.clone()),
+            channel,
         }
     }
 
@@ -61,6 +68,35 @@ impl Client {
         self.runtime
             .block_on(call(self.signer.clone()))
             .map(Response::into_inner)
+    }
+
+    /// Sends this request so many times at once, each as a call that never ends, and returns how the
+    /// server ended them.
+    ///
+    /// # Panics
+    ///
+    /// If one is answered.
+    #[must_use]
+    pub fn hold_back(&self, request: &SignCometbftVoteRequest, times: usize) -> Vec<Status> {
+        let calls = (0..times).map(|_| {
+            let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+            let unending = tokio_stream::once(request.clone()).chain(tokio_stream::pending());
+            let codec = ProstCodec::<_, SignCometbftVoteResponse>::default();
+            let path = PathAndQuery::from_static("/hsm.v1.Signer/SignCometbftVote");
+            async move {
+                grpc.ready().await.expect("a connection");
+                let held = tonic::Request::new(unending);
+                grpc.client_streaming(held, path, codec).await
+            }
+        });
+        self.runtime.block_on(async {
+            let mut calls: JoinSet<_> = calls.collect();
+            let mut ends = Vec::new();
+            while let Some(end) = calls.join_next().await {
+                ends.push(end.expect("no panic").expect_err("no answer"));
+            }
+            ends
+        })
     }
 }
 

@@ -140,6 +140,20 @@ impl Process {
         self.child.id()
     }
 
+    /// The most memory that it has had resident so far, in KiB.
+    ///
+    /// # Panics
+    ///
+    /// If the process is gone.
+    #[must_use]
+    pub fn peak_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(status).expect("a running process");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let value = line.and_then(|line| line.split_whitespace().nth(1));
+        value.and_then(|kib| kib.parse().ok()).expect("a number")
+    }
+
     /// How the process ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("waitable")

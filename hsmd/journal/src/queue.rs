@@ -216,27 +216,30 @@ impl Shared {
         queue.segment = segment;
         queue.flushes += 1;
         queue.bytes_taken = 0;
-        if queue.fault.take().is_some() {
-            tracing::info!(segment, entries = tree.size(), "the journal writes again");
-        }
+        let healed = queue.fault.take().is_some();
         let done = queue.waiters_below(tree.size());
         drop(queue);
         for waiter in done {
             // A caller that no longer waits is no concern of the writer.
             let _ = waiter.reply.send(Ok(()));
         }
+        // The log is not ours: it may block or fail, so no lock is held and nobody waits.
+        if healed {
+            tracing::info!(segment, entries = tree.size(), "the journal writes again");
+        }
     }
 
     /// For the writer: an attempt to write the entries below `end` failed.
     pub(crate) fn fail(&self, fault: &Fault, end: u64) {
         let mut queue = self.lock();
-        if queue.fault.replace(fault.clone()).is_none() {
-            tracing::error!(%fault, "the journal cannot write; nothing becomes durable until it can");
-        }
+        let first = queue.fault.replace(fault.clone()).is_none();
         let failed = queue.waiters_below(end);
         drop(queue);
         for waiter in failed {
             let _ = waiter.reply.send(Err(fault.clone()));
+        }
+        if first {
+            tracing::error!(%fault, "the journal cannot write; nothing becomes durable until it can");
         }
     }
 

@@ -15,6 +15,9 @@ use crate::refusal::Refusal;
 /// Of both kinds of key, in bytes.
 const SIGNATURE: usize = 64;
 
+/// The longest extension that hsmd takes, in bytes. It would not read a request with a much longer one.
+const LONGEST_EXTENSION: usize = 32 << 10;
+
 /// The extension that is to be signed along with a vote; `None` asks for no extension signature. One that is
 /// missing where the node expects it, or present where it does not, is fatal for the node
 /// (`types.SignAndCheckVote`).
@@ -40,6 +43,13 @@ pub(crate) fn extension(line: Line, vote: &Vote, skip: bool) -> Result<Option<&[
                     && block(vote.block_id.as_ref()).is_some())
         }
     };
+    let length = vote.extension.len();
+    if asked && length > LONGEST_EXTENSION {
+        return Err(Refusal::new(
+            v1::Reason::MessageTooLong,
+            format!("an extension of {length} bytes: hsmd takes at most {LONGEST_EXTENSION}"),
+        ));
+    }
     Ok(asked.then_some(vote.extension.as_slice()))
 }
 

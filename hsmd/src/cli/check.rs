@@ -5,6 +5,7 @@ use hsm_policy::grants::Grant;
 use serde_json::{Value, json};
 
 use super::{Error, Printed};
+use crate::config;
 use crate::daemon;
 use crate::transport::Certificates;
 
@@ -16,7 +17,11 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     let config = arguments.printed.configured.load()?;
-    Certificates::load(&config.listen)?;
+    let unseen_key = config::is_elsewhere(&config.listen.private_key);
+    match unseen_key {
+        true => Certificates::check_without_key(&config.listen)?,
+        false => Certificates::load(&config.listen).map(drop)?,
+    }
     let (policy, digest) = daemon::read_policy(&config)?;
     if arguments.printed.json {
         let grants: Vec<_> = policy.grants().map(grant_json).collect();
@@ -25,6 +30,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
             json!({
                 "config": config.file.display().to_string(),
                 "policy": { "path": config.policy.display().to_string(), "sha256": hex::encode(digest) },
+                "private_key_checked": !unseen_key,
                 "mock": config.has_mock(),
                 "grants": grants,
             })
@@ -37,6 +43,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
         config.policy.display(),
         hex::encode(digest)
     );
+    if unseen_key {
+        println!(
+            "{}: not checked: a credential of the service, which alone sees it",
+            config.listen.private_key.display()
+        );
+    }
     if config.has_mock() {
         println!("MOCK HSM: the keys are protected by nothing");
     }

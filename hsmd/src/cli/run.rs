@@ -59,6 +59,8 @@ pub(super) fn serve(config: &Config, started: impl FnOnce(Started)) -> Result<()
 fn start_log(config: &Config) {
     let log = tracing_subscriber::fmt()
         .with_max_level(config.log.level)
+        // A line that cannot be written would be reported on stderr too, and that panics.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.log.format {

@@ -35,7 +35,7 @@ pub(crate) fn private(path: &Path) -> Result<(), FileFault> {
 }
 
 /// Whether the file is a systemd credential and this process is not the service, which alone can see it.
-pub(super) fn is_elsewhere(path: &Path) -> bool {
+pub(crate) fn is_elsewhere(path: &Path) -> bool {
     path.starts_with("/run/credentials") && std::env::var_os(CREDENTIALS).is_none()
 }
 

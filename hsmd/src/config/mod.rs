@@ -26,7 +26,7 @@ use check::Purpose;
 use crate::advisories;
 
 pub use error::{Error, Problem};
-pub(crate) use files::{FileFault, private};
+pub(crate) use files::{FileFault, is_elsewhere, private};
 
 /// A checked configuration. All paths are absolute.
 #[derive(Debug)]

@@ -8,24 +8,35 @@ use hsm_proto::v1::Refused;
 
 /// The first refusal of a kind is written at once, further ones of this span as one entry at its end.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Kinds remembered at once. Above it, only caller and reason tell kinds apart.
-const KINDS: usize = 1024;
+/// Kinds of one caller remembered at once. Above it, only the reason tells its refusals apart.
+const KINDS: usize = 16;
 
-/// The refusals of the current window, by kind.
+/// The refusals of the current window, by caller and kind: no caller's refusals stand in for another's.
+/// Callers are as many as our CA has named.
 #[derive(Default)]
 pub struct Refusals {
-    kinds: Mutex<HashMap<Kind, Repeated>>,
+    callers: Mutex<HashMap<String, HashMap<Kind, Repeated>>>,
 }
 
-/// Refusals that agree in these are counted together; the entry shows the last one.
+/// Refusals of a caller that agree in these are counted together; the entry shows the last one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Kind {
-    caller: String,
     reason: String,
     key: String,
     chain_id: String,
     /// The message itself, where the guard refused it: it is evidence.
     sign_bytes: Vec<u8>,
+}
+
+impl Kind {
+    fn by_reason(reason: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            key: String::new(),
+            chain_id: String::new(),
+            sign_bytes: Vec::new(),
+        }
+    }
 }
 
 struct Repeated {
@@ -35,22 +46,25 @@ struct Repeated {
 }
 
 impl Refusals {
-    /// Takes in one refusal; returns the entry to be written at once, if any.
-    pub fn take(&self, refused: Refused, now: Instant) -> Option<Refused> {
-        let Ok(mut kinds) = self.kinds.lock() else {
+    /// Takes in one refusal; returns the entry to be written at once, if any. `granted`: the caller has a
+    /// grant of this key for this chain. Other names may be made up, and do not tell refusals apart.
+    pub fn take(&self, refused: Refused, granted: bool, now: Instant) -> Option<Refused> {
+        let Ok(mut callers) = self.callers.lock() else {
             return Some(refused);
         };
-        let mut kind = Kind {
-            caller: refused.caller.clone(),
-            reason: refused.reason.clone(),
-            key: refused.key.clone(),
-            chain_id: refused.chain_id.clone(),
-            sign_bytes: refused.sign_bytes.clone(),
+        let kinds = callers.entry(refused.caller.clone()).or_default();
+        let by_reason = Kind::by_reason(&refused.reason);
+        let mut kind = match granted {
+            false => by_reason.clone(),
+            true => Kind {
+                key: refused.key.clone(),
+                chain_id: refused.chain_id.clone(),
+                sign_bytes: refused.sign_bytes.clone(),
+                ..by_reason.clone()
+            },
         };
         if kinds.len() >= KINDS && !kinds.contains_key(&kind) {
-            kind.key.clear();
-            kind.chain_id.clear();
-            kind.sign_bytes.clear();
+            kind = by_reason;
         }
         if let Some(repeated) = kinds.get_mut(&kind) {
             let count = repeated.last.count.saturating_add(1);
@@ -70,18 +84,21 @@ impl Refusals {
 
     /// The entries whose window has ended, one a kind that was repeated. With `all`, also the others.
     pub fn due(&self, now: Instant, all: bool) -> Vec<Refused> {
-        let Ok(mut kinds) = self.kinds.lock() else {
+        let Ok(mut callers) = self.callers.lock() else {
             return Vec::new();
         };
         let mut entries = Vec::new();
-        kinds.retain(|_, repeated| {
-            if !all && now.duration_since(repeated.since) < WINDOW {
-                return true;
-            }
-            if repeated.last.count > 0 {
-                entries.push(std::mem::take(&mut repeated.last));
-            }
-            false
+        callers.retain(|_, kinds| {
+            kinds.retain(|_, repeated| {
+                if !all && now.duration_since(repeated.since) < WINDOW {
+                    return true;
+                }
+                if repeated.last.count > 0 {
+                    entries.push(std::mem::take(&mut repeated.last));
+                }
+                false
+            });
+            !kinds.is_empty()
         });
         entries
     }
@@ -91,44 +108,102 @@ impl Refusals {
 mod tests {
     use super::*;
 
-    fn refused(key: &str) -> Refused {
+    fn refused(caller: &str, reason: &str, key: &str, sign_bytes: &[u8]) -> Refused {
         Refused {
-            caller: "spiffe://t/sentry/a".to_owned(),
-            reason: "DOUBLE_SIGN".to_owned(),
+            caller: caller.to_owned(),
+            reason: reason.to_owned(),
             key: key.to_owned(),
+            sign_bytes: sign_bytes.to_vec(),
             ..Refused::default()
         }
+    }
+
+    type Sent = fn(u32) -> Refused;
+
+    fn double_sign(caller: &str, number: u32) -> Refused {
+        refused(caller, "DOUBLE_SIGN", "key", &number.to_be_bytes())
     }
 
     #[test]
     fn the_first_refusal_is_written_at_once_and_its_repetitions_as_one_count() {
         let refusals = Refusals::default();
         let start = Instant::now();
-        assert_eq!(refusals.take(refused("a"), start).unwrap().count, 1);
+        assert_eq!(
+            refusals
+                .take(double_sign("a", 1), true, start)
+                .unwrap()
+                .count,
+            1
+        );
         for _ in 0..500 {
-            assert!(refusals.take(refused("a"), start).is_none());
+            assert!(refusals.take(double_sign("a", 1), true, start).is_none());
         }
-        assert_eq!(refusals.take(refused("b"), start).unwrap().count, 1);
+        let other = refusals.take(double_sign("a", 2), true, start).unwrap();
+        assert_eq!(other.count, 1);
         assert!(refusals.due(start, false).is_empty());
         let due = refusals.due(start + WINDOW, false);
-        assert_eq!(due.len(), 1);
-        assert_eq!((due[0].key.as_str(), due[0].count), ("a", 500));
-        assert_eq!(refusals.take(refused("a"), start).unwrap().count, 1);
+        assert_eq!(
+            due,
+            [Refused {
+                count: 500,
+                ..double_sign("a", 1)
+            }]
+        );
+        assert_eq!(
+            refusals
+                .take(double_sign("a", 1), true, start)
+                .unwrap()
+                .count,
+            1
+        );
     }
 
     #[test]
-    fn made_up_names_cannot_grow_the_table_without_end() {
+    fn a_caller_makes_few_entries_whatever_it_sends_and_all_are_counted() {
+        // (what is sent, whether the caller has a grant there, entries that are written at once)
+        let cases: [(Sent, bool, usize); 2] = [
+            (|i| double_sign("a", i), true, KINDS + 1),
+            (
+                |i| refused("a", "KEY_NOT_GRANTED", &i.to_string(), &[]),
+                false,
+                1,
+            ),
+        ];
+        for (sent, granted, expected) in cases {
+            let refusals = Refusals::default();
+            let start = Instant::now();
+            let written = (0..5000)
+                .filter(|i| refusals.take(sent(*i), granted, start).is_some())
+                .count();
+            assert_eq!(written, expected);
+            let due = refusals.due(start, true);
+            let counted: u32 = due.iter().map(|entry| entry.count).sum();
+            assert_eq!(counted as usize + written, 5000);
+        }
+        let first = Refusals::default().take(
+            refused("a", "KEY_NOT_GRANTED", "7", &[]),
+            false,
+            Instant::now(),
+        );
+        assert_eq!(first.unwrap().key, "7", "the entry keeps what was sent");
+    }
+
+    #[test]
+    fn no_caller_hides_what_another_did() {
         let refusals = Refusals::default();
         let start = Instant::now();
-        let written = (0..5000)
-            .filter(|i| refusals.take(refused(&i.to_string()), start).is_some())
-            .count();
-        assert_eq!(written, KINDS + 1);
-        let counted: u32 = refusals
-            .due(start, true)
-            .iter()
-            .map(|entry| entry.count)
-            .sum();
-        assert_eq!(counted as usize + written, 5000);
+        for i in 0..5000 {
+            let _ = refusals.take(double_sign("a", i), true, start);
+        }
+        for i in 0..3 {
+            let written = refusals.take(double_sign("b", i), true, start);
+            assert_eq!(
+                written,
+                Some(Refused {
+                    count: 1,
+                    ..double_sign("b", i)
+                })
+            );
+        }
     }
 }

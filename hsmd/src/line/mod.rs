@@ -211,6 +211,20 @@ impl Line {
             .get(&attempt.chain_id)
             .map_or("", String::as_str);
         self.metrics.refused(chain, attempt.kind, refusal.reason);
+        let refused = wire::Refused {
+            caller: attempt.caller.clone(),
+            reason: refusal.reason.name().to_owned(),
+            message: refusal.message.clone(),
+            key: attempt.key.clone(),
+            chain_id: attempt.chain_id.clone(),
+            position: attempt.position,
+            sign_bytes: refusal.sign_bytes.clone(),
+            count: 1,
+        };
+        let granted = self.is_granted(&attempt);
+        if let Some(first) = self.refusals.take(refused, granted, Instant::now()) {
+            self.record_refusal(first);
+        }
         tracing::warn!(
             caller = attempt.caller,
             key = attempt.key,
@@ -221,20 +235,20 @@ impl Line {
             "refused: {}",
             refusal.message
         );
-        let refused = wire::Refused {
-            caller: attempt.caller,
-            reason: refusal.reason.name().to_owned(),
-            message: refusal.message.clone(),
-            key: attempt.key,
-            chain_id: attempt.chain_id,
-            position: attempt.position,
-            sign_bytes: refusal.sign_bytes.clone(),
-            count: 1,
-        };
-        if let Some(first) = self.refusals.take(refused, Instant::now()) {
-            self.record_refusal(first);
-        }
         refusal
+    }
+
+    /// Whether the caller has any grant of the key for the chain that it named.
+    fn is_granted(&self, attempt: &Attempt) -> bool {
+        let mut grants = self.policy.grants();
+        grants.any(|grant| {
+            grant.key().as_str() == attempt.key
+                && grant.chain_id().as_str() == attempt.chain_id
+                && grant
+                    .callers()
+                    .iter()
+                    .any(|caller| caller.to_string() == attempt.caller)
+        })
     }
 
     /// From now on, nothing more is signed.

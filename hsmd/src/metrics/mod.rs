@@ -206,6 +206,11 @@ impl Metrics {
             .inc();
     }
 
+    /// A call on an authenticated connection was no request of this API, or too long.
+    pub fn unreadable_request(&self) {
+        self.0.unreadable_requests.inc();
+    }
+
     /// A sentry's connection is open until what is returned is dropped.
     #[must_use]
     pub fn sentry_connected(&self) -> OpenConnection {

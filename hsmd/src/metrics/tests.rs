@@ -57,12 +57,14 @@ fn every_metric_of_a_fresh_daemon_has_its_documented_name() {
     });
     metrics.handshake_failed("no_certificate");
     metrics.certificate_reload_failed();
+    metrics.unreadable_request();
     let version = env!("CARGO_PKG_VERSION");
     for line in [
         &format!("hsmd_build_info{{version=\"{version}\"}} 1"),
         "hsmd_mock 1",
         "hsmd_certificate_expiry_timestamp_seconds 1800000000",
         "hsmd_certificate_reload_failures_total 1",
+        "hsmd_unreadable_requests_total 1",
         "hsmd_handshake_failures_total{cause=\"no_certificate\"} 1",
         "hsmd_stage_duration_seconds_bucket{le=\"0.00025\",stage=\"reserve\"} 0",
         "hsmd_stage_duration_seconds_bucket{le=\"0.0005\",stage=\"reserve\"} 1",

@@ -6,3 +6,4 @@ mod signer;
 
 pub use admin::{About, AdminService};
 pub use signer::SignerService;
+pub(crate) use signer::peer;

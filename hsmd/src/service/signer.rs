@@ -111,7 +111,9 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Finished<F> {
 
 impl<F: Future<Output: Send> + Send + 'static> Drop for Finished<F> {
     fn drop(&mut self) {
+        // A future that panicked must not be polled again.
         if let Some(rest) = self.0.take()
+            && !std::thread::panicking()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(rest);
@@ -139,7 +141,8 @@ fn patience<T>(request: &Request<T>) -> Option<Duration> {
 }
 
 /// Who is at the other end: the transport puts it beside every request of a connection.
-fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
+#[allow(clippy::result_large_err, reason = "a status is what tonic wants")]
+pub(crate) fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
     request
         .extensions()
         .get::<Peer>()

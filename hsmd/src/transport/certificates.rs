@@ -90,6 +90,18 @@ impl Certificates {
         })))
     }
 
+    /// Checks the certificate and the clients' CA of a configuration whose private key cannot be seen by
+    /// this process.
+    ///
+    /// # Errors
+    /// [`Error::File`] as [`Certificates::load`], except for what concerns the key.
+    pub fn check_without_key(listen: &Listen) -> Result<(), Error> {
+        let chain = read_certificates(CERTIFICATE, &listen.certificate)?;
+        validity(&chain, SystemTime::now())
+            .map_err(|fault| file_error(CERTIFICATE, &listen.certificate, fault))?;
+        read_roots(&listen.client_ca).map(drop)
+    }
+
     /// When our certificate expires: the first of its chain that does.
     #[must_use]
     pub fn expires(&self) -> SystemTime {

@@ -3,22 +3,30 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hsm_policy::identity::Role;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::Peer;
 use crate::metrics::{Metrics, OpenConnection};
 
+/// What a client sends before anything else (RFC 9113 section 3.4), in bytes.
+const PREFACE_BYTES: usize = 24;
+/// How long it may take to. From then on, the server's pings show whether the client is there.
+pub(super) const PREFACE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// A TLS stream whose client's certificate chain has been verified. tonic puts its [`Peer`] into the
 /// extensions of every request that arrives on it.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
+    preface: Option<Preface>,
     _counted: Option<OpenConnection>,
     _place: OwnedSemaphorePermit,
 }
@@ -38,10 +46,20 @@ impl Connection {
         Self {
             stream,
             peer,
+            preface: Some(Preface {
+                missing: PREFACE_BYTES,
+                until: Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)),
+            }),
             _counted: counted,
             _place: place,
         }
     }
+}
+
+/// The preface that has not arrived yet.
+struct Preface {
+    missing: usize,
+    until: Pin<Box<Sleep>>,
 }
 
 impl Connected for Connection {
@@ -58,7 +76,19 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if let Some(preface) = &mut self.preface
+            && preface.until.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let bytes = buffer.filled().len().saturating_sub(before);
+        if let Some(preface) = &mut self.preface {
+            preface.missing = preface.missing.saturating_sub(bytes);
+        }
+        self.preface.take_if(|preface| preface.missing == 0);
+        read
     }
 }
 

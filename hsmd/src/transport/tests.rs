@@ -365,6 +365,27 @@ async fn a_client_that_never_finishes_its_handshake_is_turned_away() {
     assert_eq!(shaken.err().map(|(cause, _)| cause), Some("timeout"));
 }
 
+#[tokio::test]
+async fn a_client_that_speaks_no_http_2_after_its_handshake_is_cut_off_and_another_is_not() {
+    const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let files = Files::new();
+    let sentry = files.authority.sentry();
+    let ends = async |sent: usize| {
+        let (address, _, mut connections) = listen(&files).await;
+        let (client, server) =
+            tokio::join!(files.connect(address, Some(&sentry)), connections.next());
+        let (mut client, mut server) = (client.unwrap(), server.unwrap().unwrap());
+        client.write_all(&PREFACE[..sent]).await.unwrap();
+        server.read_exact(&mut vec![0; sent]).await.unwrap();
+        let longer = super::connection::PREFACE_TIMEOUT + Duration::from_millis(500);
+        let read = tokio::time::timeout(longer, server.read_u8()).await;
+        read.ok().map(|read| read.map_err(|error| error.kind()))
+    };
+    let cut_off = Some(Err(std::io::ErrorKind::TimedOut));
+    let (nothing, little, all) = tokio::join!(ends(0), ends(23), ends(24));
+    assert_eq!((nothing, little, all), (cut_off, cut_off, None));
+}
+
 fn shown(client: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     client.get_ref().1.peer_certificates().unwrap()[0].clone()
 }
@@ -451,6 +472,19 @@ fn changed_files_are_taken_once_they_are_at_rest_and_a_fault_is_told_once() {
         })
     ));
     assert!(matches!(certificates.look(), Look::Unchanged));
+}
+
+#[test]
+fn certificate_and_ca_are_checked_where_the_key_cannot_be_seen() {
+    let files = Files::new();
+    let unseen = Listen {
+        private_key: "/run/credentials/hsmd.service/server.key".into(),
+        ..files.listen()
+    };
+    Certificates::check_without_key(&unseen).unwrap();
+    files.write("ca.pem", "");
+    let error = Certificates::check_without_key(&unseen).unwrap_err();
+    assert!(error.to_string().contains("listen.client_ca"), "{error}");
 }
 
 #[test]
