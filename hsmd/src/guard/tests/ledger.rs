@@ -107,7 +107,7 @@ pub(super) async fn create_with_lines(directory: &Path) {
     let guard = super::open(directory);
     for line in LINES {
         let now = SystemTime::now();
-        let devices = vec!["hsm".to_owned()];
+        let devices = vec![("hsm".to_owned(), None)];
         guard
             .pin(
                 &line.name(),
