@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks; run again, it does nothing.
 #
-#   tests/install.sh test    SoftHSM, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
+#   tests/install.sh test    SoftHSM, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
 #                            YubiHSM's own Python library
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with
@@ -49,6 +49,12 @@ apt() {
 
 softhsm() {
     if ! command -v softhsm2-util > /dev/null; then apt softhsm2; fi
+}
+
+# What checks attestation certificates, and what limits a process's files.
+openssl_and_prlimit() {
+    if ! command -v openssl > /dev/null; then apt openssl; fi
+    if ! command -v prlimit > /dev/null; then apt util-linux; fi
 }
 
 systemd() {
@@ -134,6 +140,7 @@ fuzz() {
 case ${1-} in
     test)
         softhsm
+        openssl_and_prlimit
         systemd
         yubihsm_python
         go_toolchain
