@@ -176,8 +176,9 @@ impl Shared {
         queue.wanted &= queue.since.is_some();
         let begin = Instant::now();
         loop {
-            if queue.closing || queue.wanted {
-                return queue.since.is_some();
+            let waiting = queue.since.is_some();
+            if queue.closing || (queue.wanted && waiting) {
+                return waiting;
             }
             let left = AT_THE_LATEST.saturating_sub(queue.since.unwrap_or(begin).elapsed());
             if !left.is_zero() {

@@ -12,7 +12,6 @@ use super::object::Object;
 #[serde(transparent)]
 pub(crate) struct Capabilities(pub(crate) u64);
 
-#[allow(dead_code, reason = "commands for some are yet to come")]
 impl Capabilities {
     pub(crate) const NONE: Self = Self(0);
     /// Every bit, also those without a meaning: what the device's first authentication key shows.
