@@ -30,7 +30,7 @@ const FAULTS: [(&str, bool); 9] = [
     // Met once; the request is then tried again in a new session.
     ("lose-sessions", true),
     ("cut-power", true),
-    // SESSION FAILED, LOG FULL and COMMAND UNEXECUTED.
+    // SESSION FAILED and LOG FULL.
     ("refuse=0x06", false),
     ("refuse=0x0a", false),
     ("corrupt-answers", false),
