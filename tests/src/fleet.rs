@@ -171,6 +171,7 @@ async fn ask_vote(
         block_id: (ask.block > 0).then(|| wire_block(ask.block)),
         timestamp: Some(ask.timestamp()),
         extension: extension.clone(),
+        ledger_id: String::new(),
     };
     let signed = signer.sign_cometbft_vote(request).await?.into_inner();
     let asked = Vote {
@@ -205,6 +206,7 @@ async fn ask_proposal(
         pol_round: asked.pol_round,
         block_id: Some(wire_block(ask.block)),
         timestamp: Some(ask.timestamp()),
+        ledger_id: String::new(),
     };
     let signed = signer.sign_cometbft_proposal(request).await?.into_inner();
     let asked = Proposal {

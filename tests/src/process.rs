@@ -1,7 +1,7 @@
 //! Child processes, their logs, and waiting for conditions.
 
 use std::fs::{File, OpenOptions};
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -209,6 +209,9 @@ pub fn wait_for<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> Op
 /// A loopback TCP port that nobody listens on. Ports are handed out once a process, from below the range
 /// that the kernel gives to outgoing connections, so that one keeps its meaning while its daemon restarts.
 ///
+/// It is tried by connecting: a listener of ours would live on for a moment in a child that another thread
+/// forks meanwhile, and be in the way of the one the port is for.
+///
 /// # Panics
 ///
 /// If there is none.
@@ -220,7 +223,7 @@ pub fn free_port() -> u16 {
     let start = u16::try_from(std::process::id() % u32::from(COUNT)).expect("below COUNT");
     (0..COUNT)
         .map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| TcpStream::connect(("127.0.0.1", *port)).is_err())
         .expect("a free port")
 }
 

@@ -70,6 +70,7 @@ pub(crate) fn vote_request(
         block_id: block(vote.block_id.as_ref()),
         timestamp: vote.timestamp,
         extension: extension.map(<[u8]>::to_vec),
+        ledger_id: String::new(),
     }
 }
 
@@ -94,6 +95,7 @@ pub(crate) fn proposal_request(
         pol_round: proposal.pol_round,
         block_id: block(proposal.block_id.as_ref()),
         timestamp: proposal.timestamp,
+        ledger_id: String::new(),
     })
 }
 

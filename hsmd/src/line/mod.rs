@@ -160,6 +160,7 @@ impl Line {
                         .into(),
                     public_key: public_key.as_bytes().to_vec(),
                     kinds: grant.kinds().iter().map(|kind| kind.to_string()).collect(),
+                    ledger_id: String::new(),
                 });
             }
         }

@@ -77,12 +77,17 @@ fn code(reason: Reason) -> Code {
         Reason::DoubleSign
         | Reason::Regression
         | Reason::KeyNotInitialised
+        | Reason::Ceiling
+        | Reason::LedgerMismatch
+        | Reason::LedgerBehind
         | Reason::PublicKeyMismatch
         | Reason::DeviceMisconfigured
         | Reason::DeviceUnderAdvisory => Code::FailedPrecondition,
-        Reason::JournalUnavailable | Reason::DeviceUnavailable | Reason::ShuttingDown => {
-            Code::Unavailable
-        }
+        Reason::JournalUnavailable
+        | Reason::AnchorUnavailable
+        | Reason::LedgerUnavailable
+        | Reason::DeviceUnavailable
+        | Reason::ShuttingDown => Code::Unavailable,
         Reason::JournalOverloaded | Reason::DeviceOverloaded => Code::ResourceExhausted,
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::DeviceFault | Reason::Internal | Reason::Unspecified => Code::Internal,

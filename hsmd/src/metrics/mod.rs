@@ -244,6 +244,8 @@ fn result(reason: Reason) -> &'static str {
     match reason {
         Reason::JournalUnavailable
         | Reason::JournalOverloaded
+        | Reason::AnchorUnavailable
+        | Reason::LedgerUnavailable
         | Reason::DeviceUnavailable
         | Reason::DeviceOverloaded
         | Reason::DeviceFault
