@@ -55,7 +55,7 @@ mod tree;
 mod writer;
 
 pub use error::{Error, Fault};
-pub use journal::{Journal, Status, Ticket, Urgency};
+pub use journal::{Journal, Status, Ticket};
 pub use open::{Opened, Options, Tail, create, open};
 pub use reader::{Beginning, Entry, Reader, read};
 pub use snapshot::{Cut, is_snapshot_leaf};

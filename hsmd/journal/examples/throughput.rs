@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use hsm_journal::{Journal, Options, State, Urgency};
+use hsm_journal::{Journal, Options, State};
 use tokio::runtime::Runtime;
 
 /// How long each measurement of a round takes.
@@ -118,12 +118,10 @@ async fn callers_at_work(journal: Arc<Journal>, callers: usize) -> Vec<Duration>
                 let begin = Instant::now();
                 while begin.elapsed() < TIME {
                     let one = Instant::now();
-                    let ticket = journal.append(vec![7; LEAF], Urgency::Now).unwrap();
+                    let ticket = journal.append(vec![7; LEAF]).unwrap();
                     journal.durable(ticket).await.unwrap();
                     times.push(one.elapsed());
-                    journal
-                        .append(vec![8; LEAF / 3], Urgency::WithNext)
-                        .unwrap();
+                    journal.append(vec![8; LEAF / 3]).unwrap();
                 }
                 times
             })

@@ -36,16 +36,6 @@ impl Ticket {
     }
 }
 
-/// Whether an entry is worth a flush of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgency {
-    /// Somebody waits for it: it is written at once, together with all else that waits.
-    Now,
-    /// It rides with the next urgent entry, and is written after 100 ms at the latest. Waiting for it
-    /// makes it urgent.
-    WithNext,
-}
-
 /// How a journal stands.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -76,18 +66,19 @@ impl Journal {
     /// Takes an entry of at most [`MAX_LEAF`] bytes, without waiting for anything. The order of the
     /// calls is the order of the entries; between them the journal may put snapshot leaves. The entry
     /// is durable only when [`Journal::durable`] says so, but from now on it holds its place, whatever
-    /// the disk does.
+    /// the disk does. It is written at once when somebody waits for it or for a later one, and after 100 ms
+    /// at the latest.
     ///
     /// # Errors
     /// [`Error::TooLong`], [`Error::Reserved`], [`Error::Full`] and [`Error::Stopped`]: it was not taken.
-    pub fn append(&self, leaf: Vec<u8>, urgency: Urgency) -> Result<Ticket, Error> {
+    pub fn append(&self, leaf: Vec<u8>) -> Result<Ticket, Error> {
         if leaf.len() > MAX_LEAF {
             return Err(Error::TooLong(leaf.len()));
         }
         if is_snapshot_leaf(&leaf) {
             return Err(Error::Reserved);
         }
-        self.shared.append(leaf, urgency).map(Ticket::of)
+        self.shared.append(leaf).map(Ticket::of)
     }
 
     /// Waits until the entry is durable: until an `fdatasync` that covers it has returned. Any number

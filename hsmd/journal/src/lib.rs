@@ -34,7 +34,7 @@ mod writer;
 mod tests;
 
 pub use error::{Error, Fault};
-pub use journal::{Journal, Status, Ticket, Urgency};
+pub use journal::{Journal, Status, Ticket};
 pub use open::{Opened, Options, Tail, create, open};
 pub use reader::{Beginning, Entry, Reader, read};
 pub use snapshot::{Cut, is_snapshot_leaf};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Fault};
-use crate::journal::{Status, Urgency};
+use crate::journal::Status;
 use crate::sync::{Condvar, Instant, Mutex, MutexGuard};
 use crate::tree::Tree;
 
@@ -37,9 +37,6 @@ struct Queue {
     bytes_taken: usize,
     /// Somebody waits for an entry that is not with the writer, or wants another attempt.
     wanted: bool,
-    /// The writer sleeps until it is woken. Otherwise it looks here again within [`AT_THE_LATEST`], or
-    /// as soon as it has written.
-    asleep: bool,
     /// When the oldest in `leaves` was appended.
     since: Option<Instant>,
     /// No more entries; the writer ends when all are written.
@@ -68,7 +65,6 @@ impl Shared {
             bytes: 0,
             bytes_taken: 0,
             wanted: false,
-            asleep: false,
             since: None,
             closing: false,
             stopped: None,
@@ -88,7 +84,7 @@ impl Shared {
     }
 
     /// Queues a leaf and gives it its index.
-    pub(crate) fn append(&self, leaf: Vec<u8>, urgency: Urgency) -> Result<u64, Error> {
+    pub(crate) fn append(&self, leaf: Vec<u8>) -> Result<u64, Error> {
         let mut queue = self.lock();
         if queue.closing || queue.stopped.is_some() {
             return Err(queue.stopped());
@@ -103,12 +99,6 @@ impl Shared {
         queue.bytes += leaf.len();
         queue.leaves.push(leaf);
         queue.since.get_or_insert_with(Instant::now);
-        let urgent = urgency == Urgency::Now && !queue.wanted;
-        if urgent || queue.asleep {
-            self.work.notify_one();
-        }
-        queue.asleep = false;
-        queue.wanted |= urgent;
         Ok(index)
     }
 
@@ -130,15 +120,18 @@ impl Shared {
         if queue.stopped.is_some() {
             return Err(queue.stopped());
         }
-        if !queue.wanted && (queue.fault.is_some() || index >= queue.taken) {
-            queue.wanted = true;
-            self.work.notify_one();
-        }
+        let wake = !queue.wanted && (queue.fault.is_some() || index >= queue.taken);
+        queue.wanted |= wake;
         if queue.waiters.len() == queue.waiters.capacity() {
             queue.waiters.retain(|waiter| !waiter.reply.is_closed());
         }
         let (reply, receiver) = oneshot::channel();
         queue.waiters.push(Waiter { index, reply });
+        drop(queue);
+        // After the lock is free, or the writer would wake only to wait for it.
+        if wake {
+            self.work.notify_one();
+        }
         Ok(Some(receiver))
     }
 
@@ -168,30 +161,21 @@ impl Shared {
     /// For the writer: waits until there is something that should be written. False: nothing is left
     /// and nothing will come.
     ///
-    /// After each flush it looks again by itself for a while: the outcome that follows most entries then
-    /// costs nobody a wake-up.
+    /// It looks again by itself every [`AT_THE_LATEST`] at least: an entry that nobody waits for costs nobody
+    /// a wake-up.
     pub(crate) fn wait_for_work(&self) -> bool {
         let mut queue = self.lock();
         // Somebody may have wanted another attempt after the one that succeeded had begun.
         queue.wanted &= queue.since.is_some();
-        let begin = Instant::now();
         loop {
-            let waiting = queue.since.is_some();
-            if queue.closing || (queue.wanted && waiting) {
+            let waited = queue.since.map(|since| since.elapsed());
+            let waiting = waited.is_some();
+            let overdue = waited.is_some_and(|waited| waited >= AT_THE_LATEST);
+            if queue.closing || overdue || (queue.wanted && waiting) {
                 return waiting;
             }
-            let left = AT_THE_LATEST.saturating_sub(queue.since.unwrap_or(begin).elapsed());
-            if !left.is_zero() {
-                queue = self.wait(queue, left);
-            } else if queue.since.is_some() {
-                return true;
-            } else {
-                queue.asleep = true;
-                queue = self
-                    .work
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
+            let left = AT_THE_LATEST.saturating_sub(waited.unwrap_or_default());
+            queue = self.wait(queue, left);
         }
     }
 
@@ -347,14 +331,14 @@ mod tests {
 
     #[test]
     fn an_entry_that_nobody_waits_for_is_due_after_100_ms_whenever_it_comes() {
-        // Into the timed wait, near its end, and into the untimed wait behind it.
+        // Into the writer's wait, near its end, and into the one after it.
         for flushed_before in [0, 40, 90, 140].map(Duration::from_millis) {
             let took = shortest(|| {
                 let shared = shared();
                 let writer = writer(&shared);
                 thread::sleep(flushed_before);
                 let appended = Instant::now();
-                shared.append(vec![1], Urgency::WithNext).unwrap();
+                shared.append(vec![1]).unwrap();
                 writer.join().unwrap() - appended
             });
             assert!(
@@ -365,21 +349,10 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_with_nothing_to_write_goes_to_sleep() {
-        let shared = shared();
-        let writer = writer(&shared);
-        while !shared.lock().asleep {
-            thread::yield_now();
-        }
-        shared.append(vec![1], Urgency::Now).unwrap();
-        writer.join().unwrap();
-    }
-
-    #[test]
-    fn an_urgent_entry_is_due_at_once_after_another_attempt_was_wanted_too_late() {
+    fn an_entry_that_is_waited_for_is_due_at_once_after_another_attempt_was_wanted_too_late() {
         let took = shortest(|| {
             let shared = shared();
-            let index = shared.append(vec![1], Urgency::Now).unwrap();
+            let index = shared.append(vec![1]).unwrap();
             assert!(shared.wait_for_work() && !shared.take(&mut Vec::new()));
             let fault = Fault::at("flush", Path::new("segment"))(io::Error::from_raw_os_error(5));
             shared.fail(&fault, 1);
@@ -390,9 +363,10 @@ mod tests {
 
             let writer = writer(&shared);
             thread::sleep(AT_THE_LATEST / 5);
-            shared.append(vec![2], Urgency::WithNext).unwrap();
+            shared.append(vec![2]).unwrap();
             let appended = Instant::now();
-            shared.append(vec![3], Urgency::Now).unwrap();
+            let index = shared.append(vec![3]).unwrap();
+            let _waits = shared.wait_for(index).unwrap();
             writer.join().unwrap() - appended
         });
         assert!(took < AT_THE_LATEST / 2, "{took:?}");

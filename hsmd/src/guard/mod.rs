@@ -13,7 +13,7 @@ mod tests;
 use std::time::SystemTime;
 
 use hsm_device::{Identity, PublicKey};
-use hsm_journal::{Journal, Ticket, Urgency};
+use hsm_journal::{Journal, Ticket};
 use hsm_policy::cometbft::{ChainId, Message};
 use hsm_policy::conflict::{self, Conflict, Verdict};
 use hsm_policy::identity::Caller;
@@ -156,7 +156,7 @@ impl Guard {
             Some(index) => Ticket::of(index),
             None => {
                 let event = Event::Reserved(reservation.event(ask));
-                self.append(&mut state, now, event, Urgency::Now)?
+                self.append(&mut state, now, event)?
             }
         };
         reservation.index = ticket.index();
@@ -185,7 +185,7 @@ impl Guard {
             extension_signature: signatures.extension.clone().unwrap_or_default(),
         });
         let mut state = self.lock()?;
-        self.append(&mut state, now, event, Urgency::WithNext)?;
+        self.append(&mut state, now, event)?;
         Ok(())
     }
 
@@ -196,7 +196,7 @@ impl Guard {
     /// [`Error::Journal`] where the journal takes no entry.
     pub fn record(&self, event: Event, now: SystemTime) -> Result<(), Error> {
         let mut state = self.lock()?;
-        self.append(&mut state, now, event, Urgency::WithNext)?;
+        self.append(&mut state, now, event)?;
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl Guard {
     pub async fn record_durably(&self, event: Event, now: SystemTime) -> Result<(), Error> {
         let ticket = {
             let mut state = self.lock()?;
-            self.append(&mut state, now, event, Urgency::Now)?
+            self.append(&mut state, now, event)?
         };
         Ok(self.journal.durable(ticket).await?)
     }
@@ -263,7 +263,7 @@ impl Guard {
                     ),
                 )));
             }
-            self.append(&mut state, now, event, Urgency::Now)?
+            self.append(&mut state, now, event)?
         };
         Ok(self.journal.durable(ticket).await?)
     }
@@ -304,7 +304,7 @@ impl Guard {
                 chain_id: chain.to_string(),
                 initial_height: height,
             });
-            self.append(&mut state, now, event, Urgency::Now)?
+            self.append(&mut state, now, event)?
         };
         Ok(self.journal.durable(ticket).await?)
     }
@@ -344,16 +344,10 @@ impl Guard {
 
     /// Hands an event to the journal and takes it into the state, under the caller's lock, so that the
     /// order of entries is the order of decisions.
-    fn append(
-        &self,
-        state: &mut State,
-        now: SystemTime,
-        event: Event,
-        urgency: Urgency,
-    ) -> Result<Ticket, Error> {
+    fn append(&self, state: &mut State, now: SystemTime, event: Event) -> Result<Ticket, Error> {
         let leaf = entry::encode(now, event.clone());
         let change = state.plan(event).map_err(Error::Internal)?;
-        let ticket = self.journal.append(leaf, urgency)?;
+        let ticket = self.journal.append(leaf)?;
         state.commit(ticket.index(), &entry::wall_clock(now), change);
         Ok(ticket)
     }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use hsm_journal::{Journal, Options, State, Urgency, is_snapshot_leaf};
+use hsm_journal::{Journal, Options, State, is_snapshot_leaf};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use sha2::{Digest, Sha256};
@@ -117,7 +117,7 @@ fn real() -> &'static Real {
             .build()
             .unwrap();
         for leaf in &leaves[1..] {
-            let ticket = journal.append(leaf.clone(), Urgency::Now).unwrap();
+            let ticket = journal.append(leaf.clone()).unwrap();
             runtime.block_on(journal.durable(ticket)).unwrap();
         }
         journal.close().unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::{Memory, create, entries, files, open, small, wait, write};
-use crate::{Error, MAX_LEAF, Tail, Ticket, Urgency};
+use crate::{Error, MAX_LEAF, Tail, Ticket};
 
 #[test]
 fn entries_survive_a_restart_in_order_with_their_indexes() {
@@ -140,9 +140,9 @@ fn entries_that_are_too_long_or_reserved_are_not_taken() {
     create(directory.path());
     let journal = open(directory.path()).journal;
     let before = journal.status().entries;
-    let error = journal.append(too_long, Urgency::Now).unwrap_err();
+    let error = journal.append(too_long).unwrap_err();
     assert!(matches!(error, Error::TooLong(65_536)), "{error}");
-    let error = journal.append(reserved, Urgency::Now).unwrap_err();
+    let error = journal.append(reserved).unwrap_err();
     assert!(matches!(error, Error::Reserved), "{error}");
     let error = wait(&journal, Ticket::of(before)).unwrap_err();
     assert!(matches!(error, Error::NotAppended { .. }), "{error}");
@@ -162,7 +162,7 @@ fn a_state_that_refuses_its_own_entry_stops_the_journal_and_says_which() {
     let directory = tempfile::tempdir().unwrap();
     create(directory.path());
     let journal = open(directory.path()).journal;
-    let ticket = journal.append(b"poison".to_vec(), Urgency::Now).unwrap();
+    let ticket = journal.append(b"poison".to_vec()).unwrap();
     let error = wait(&journal, ticket).unwrap_err();
     let place = format!("entry {}", ticket.index());
     assert!(
@@ -171,7 +171,7 @@ fn a_state_that_refuses_its_own_entry_stops_the_journal_and_says_which() {
     );
     assert!(journal.status().stopped.is_some());
     assert!(matches!(
-        journal.append(b"next".to_vec(), Urgency::Now),
+        journal.append(b"next".to_vec()),
         Err(Error::Stopped(_))
     ));
     assert!(matches!(journal.close(), Err(Error::Stopped(_))));

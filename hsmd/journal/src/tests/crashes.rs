@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Memory, copy, create, entries, open, small, wait, write};
 use crate::frame::{self, Header, Kind};
 use crate::simulation::{Operation, Simulation};
-use crate::{Cut, Error, Options, Tail, Urgency, segment};
+use crate::{Cut, Error, Options, Tail, segment};
 
 /// A journal with ten entries in its last segment, and where that segment's frames begin.
 struct Sample {
@@ -286,11 +286,8 @@ fn entries_are_there_after_a_crash_once_somebody_was_told_so() {
     create(&path);
     let opened = open(&path);
     for n in 0..60u8 {
-        let unawaited = opened
-            .journal
-            .append(vec![n, 1], Urgency::WithNext)
-            .unwrap();
-        let ticket = opened.journal.append(vec![n, 2], Urgency::Now).unwrap();
+        let unawaited = opened.journal.append(vec![n, 1]).unwrap();
+        let ticket = opened.journal.append(vec![n, 2]).unwrap();
         wait(&opened.journal, ticket).unwrap();
         // What a crash would leave, were it to come at this moment.
         let crashed = temporary.path().join("crashed");

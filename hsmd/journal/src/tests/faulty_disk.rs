@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{Memory, copy, create, entries, open, small, wait};
 use crate::disk::Disk;
 use crate::simulation::{INPUT_OUTPUT, Injection, Mode, Operation, Simulation};
-use crate::{Error, Opened, Options, Tail, Urgency};
+use crate::{Error, Opened, Options, Tail};
 
 /// Opens a journal on a disk that fails at least `faults` times, writes through it until it has failed so
 /// often and several segments are full, and checks every promise on the way.
@@ -28,13 +28,8 @@ fn run(disk: &Simulation, faults: usize) {
         // Three entries, of which the last is waited for.
         let mut ticket = None;
         for n in 0..3 {
-            let urgency = if n < 2 {
-                Urgency::WithNext
-            } else {
-                Urgency::Now
-            };
             let leaf = format!("round {round} entry {n}").into_bytes();
-            let taken = journal.append(leaf.clone(), urgency).unwrap();
+            let taken = journal.append(leaf.clone()).unwrap();
             appended.push((taken.index(), leaf));
             ticket = Some(taken);
         }
@@ -123,7 +118,7 @@ fn each_wait_ends_only_after_a_write_and_its_flush() {
     let count = || (disk.count(Operation::Write), disk.count(Operation::Flush));
     for n in 0..20 {
         let (writes, flushes) = count();
-        let ticket = opened.journal.append(vec![n], Urgency::Now).unwrap();
+        let ticket = opened.journal.append(vec![n]).unwrap();
         wait(&opened.journal, ticket).unwrap();
         assert_eq!(count(), (writes + 1, flushes + 1));
     }
@@ -242,10 +237,7 @@ fn a_journal_closed_during_a_fault_says_that_entries_are_missing() {
             error: INPUT_OUTPUT,
         });
     }
-    let ticket = opened
-        .journal
-        .append(b"lost".to_vec(), Urgency::Now)
-        .unwrap();
+    let ticket = opened.journal.append(b"lost".to_vec()).unwrap();
     assert!(matches!(
         wait(&opened.journal, ticket),
         Err(Error::NotDurable(_))
@@ -272,7 +264,7 @@ fn a_spare_that_is_not_ready_holds_nobody_up() {
     // prepared. Either way each is durable.
     let leaf = vec![9; 60_000];
     for _ in 0..40 {
-        let ticket = opened.journal.append(leaf.clone(), Urgency::Now).unwrap();
+        let ticket = opened.journal.append(leaf.clone()).unwrap();
         wait(&opened.journal, ticket).unwrap();
     }
     opened.journal.close().unwrap();
@@ -304,7 +296,7 @@ fn a_recovery_does_not_wait_for_a_spare_that_is_not_ready() {
             error: INPUT_OUTPUT,
         });
         let segment = journal.status().segment;
-        let ticket = journal.append(vec![n], Urgency::Now).unwrap();
+        let ticket = journal.append(vec![n]).unwrap();
         assert!(matches!(wait(&journal, ticket), Err(Error::NotDurable(_))));
         wait(&journal, ticket).unwrap();
         assert!(journal.status().segment > segment);

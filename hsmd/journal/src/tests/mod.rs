@@ -9,7 +9,7 @@ mod waiting;
 use std::fs;
 use std::path::Path;
 
-use crate::{Entry, Error, Journal, Opened, Options, State, Ticket, Urgency};
+use crate::{Entry, Error, Journal, Opened, Options, State, Ticket};
 
 /// An owner that remembers every entry, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub(crate) fn wait(journal: &Journal, ticket: Ticket) -> Result<(), Error> {
 
 /// Appends and waits.
 pub(crate) fn write(journal: &Journal, leaf: &[u8]) -> u64 {
-    let ticket = journal.append(leaf.to_vec(), Urgency::Now).unwrap();
+    let ticket = journal.append(leaf.to_vec()).unwrap();
     wait(journal, ticket).unwrap();
     ticket.index()
 }

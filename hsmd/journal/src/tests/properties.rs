@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::{Memory, copy, create, entries, open, small, wait, write};
-use crate::{Opened, Ticket, Urgency, segment};
+use crate::{Opened, Ticket, segment};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -68,7 +68,7 @@ proptest! {
                     let mut last: Option<Ticket> = None;
                     for (n, length) in lengths.into_iter().enumerate() {
                         let leaf = vec![(number + n) as u8; length];
-                        let ticket = opened.journal.append(leaf.clone(), Urgency::Now).unwrap();
+                        let ticket = opened.journal.append(leaf.clone()).unwrap();
                         expected.push((ticket.index(), leaf));
                         last = Some(ticket);
                     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Memory, create, entries, open, small, wait, write};
 use crate::simulation::{INPUT_OUTPUT, Injection, Mode, Operation, Simulation};
 
-use crate::{Error, Flush, Journal, Options, Ticket, Urgency};
+use crate::{Error, Flush, Journal, Options, Ticket};
 
 #[test]
 fn a_queue_that_is_full_refuses_and_takes_entries_again_when_the_disk_does() {
@@ -39,13 +39,11 @@ fn a_queue_that_is_full_refuses_and_takes_entries_again_when_the_disk_does() {
         mode: Mode::Lost,
         error: INPUT_OUTPUT,
     });
-    let tickets: Vec<Ticket> = (0..4)
-        .map(|n| journal.append(vec![n], Urgency::WithNext).unwrap())
-        .collect();
+    let tickets: Vec<Ticket> = (0..4).map(|n| journal.append(vec![n]).unwrap()).collect();
     let error = wait(&journal, tickets[3]).unwrap_err();
     assert!(matches!(error, Error::NotDurable(_)), "{error}");
     let mut refused = 0;
-    while let Err(error) = journal.append(b"more".to_vec(), Urgency::Now) {
+    while let Err(error) = journal.append(b"more".to_vec()) {
         assert!(matches!(error, Error::Full { entries: 4.. }), "{error}");
         refused += 1;
         let _ = wait(&journal, tickets[3]);
@@ -91,7 +89,7 @@ fn what_nobody_waits_for_rides_along_and_costs_no_flush_of_its_own() {
         .unwrap()
         .journal;
     for n in 0..50 {
-        journal.append(vec![n, 1], Urgency::WithNext).unwrap();
+        journal.append(vec![n, 1]).unwrap();
         write(&journal, &[n, 2]);
     }
     journal.close().unwrap();
@@ -113,18 +111,14 @@ fn what_nobody_waits_for_is_written_all_the_same() {
         .unwrap()
         .journal;
     assert!(flushes.recv().unwrap().new_segment);
-    let ticket = journal
-        .append(b"outcome".to_vec(), Urgency::WithNext)
-        .unwrap();
+    let ticket = journal.append(b"outcome".to_vec()).unwrap();
     let flush = flushes.recv_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!((flush.entries, flush.new_segment), (1, false));
     wait(&journal, ticket).unwrap();
-    journal
-        .append(b"at the end".to_vec(), Urgency::WithNext)
-        .unwrap();
+    journal.append(b"at the end".to_vec()).unwrap();
     journal.close().unwrap();
     assert_eq!(entries(directory.path()).pop().unwrap().1, b"at the end");
-    let error = journal.append(b"late".to_vec(), Urgency::Now).unwrap_err();
+    let error = journal.append(b"late".to_vec()).unwrap_err();
     assert!(matches!(error, Error::Stopped(_)), "{error}");
 }
 
@@ -157,7 +151,7 @@ fn concurrent_callers_share_flushes_and_each_may_wait_for_the_entry_of_another()
                         let leaf = format!("caller {caller} entry {n}").into_bytes();
                         let (ticket, newest) = {
                             let mut order = order.lock().unwrap();
-                            let ticket = journal.append(leaf.clone(), Urgency::Now).unwrap();
+                            let ticket = journal.append(leaf.clone()).unwrap();
                             let newest =
                                 order.last().map_or(ticket, |(index, _)| Ticket::of(*index));
                             order.push((ticket.index(), leaf));
@@ -193,7 +187,7 @@ fn a_caller_that_stops_waiting_harms_nobody() {
         .build()
         .unwrap();
     for n in 0..20 {
-        let ticket = journal.append(vec![n], Urgency::Now).unwrap();
+        let ticket = journal.append(vec![n]).unwrap();
         runtime.block_on(async {
             tokio::select! { biased; _ = journal.durable(ticket) => {}, () = async {} => {} }
         });
