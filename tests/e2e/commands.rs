@@ -48,6 +48,25 @@ fn replace(file: &Path, from: &str, to: &str) {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_does_not_make_a_command_fail() {
+    let (_scratch, daemon) = set_up();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = daemon.command(&["check"]).stdout(writer).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(text(&output), "");
+}
+
+#[test]
+fn an_output_that_cannot_be_written_fails_the_command() {
+    let (_scratch, daemon) = set_up();
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let mut command = daemon.command(&["check"]);
+    command.stdout(full);
+    assert_refused(command, &["No space left on device"]);
+}
+
+#[test]
 fn check_prints_who_may_have_what_signed() {
     let (_scratch, daemon) = set_up();
     let output = daemon.command(&["check"]).output().unwrap();

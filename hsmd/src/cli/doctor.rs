@@ -1,11 +1,10 @@
 //! `hsmd doctor`.
 
-use std::io::Write as _;
-
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::Severity;
 use serde_json::json;
 
+use super::output::write;
 use super::{Error, Printed, admin, block_on};
 
 pub(super) fn run(printed: &Printed) -> Result<(), Error> {
@@ -28,10 +27,7 @@ pub(super) fn run(printed: &Printed) -> Result<(), Error> {
         }
         false => findings.iter().map(as_line).collect(),
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        written => written?,
-    }
+    write(format_args!("{text}"))?;
     match problems {
         0 => Ok(()),
         1 => Err("1 problem".into()),

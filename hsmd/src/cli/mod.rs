@@ -7,6 +7,7 @@ mod dev;
 mod doctor;
 mod journal;
 mod key;
+mod output;
 mod run;
 mod show;
 mod state;

@@ -21,11 +21,14 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     hardening::refuse_root(arguments.allow_root)?;
-    serve(&arguments.configured.load()?, |_| {})
+    serve(&arguments.configured.load()?, |_| Ok(()))
 }
 
 /// Serves until SIGTERM or SIGINT.
-pub(super) fn serve(config: &Config, started: impl FnOnce(Started)) -> Result<(), Error> {
+pub(super) fn serve(
+    config: &Config,
+    started: impl FnOnce(Started) -> Result<(), Error>,
+) -> Result<(), Error> {
     start_log(config);
     hardening::harden()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -40,7 +43,7 @@ pub(super) fn serve(config: &Config, started: impl FnOnce(Started)) -> Result<()
         tracing::info!(address = %addresses.address, "hsmd serves");
         notify(&[sd_notify::NotifyState::Ready]);
         let watchdog = tokio::spawn(feed_watchdog());
-        started(addresses);
+        started(addresses)?;
         let served = daemon
             .serve(async {
                 tokio::select! {

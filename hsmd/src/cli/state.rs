@@ -8,6 +8,7 @@ use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use serde_json::json;
 
+use super::output::say;
 use super::{Configured, Error, Printed, admin, block_on, show};
 use crate::config::Config;
 use crate::guard::State;
@@ -37,11 +38,11 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
             hardening::refuse_root(init.allow_root)?;
             let config = init.configured.load_to_look()?;
             create(&config)?;
-            println!(
+            say!(
                 "created the journal of a new deployment in {}",
                 config.state_dir.display()
             );
-            println!("next: hsmd key init NAME --chain ID --height H");
+            say!("next: hsmd key init NAME --chain ID --height H");
             Ok(())
         }
         Command::Show(printed) => show(printed),
@@ -72,19 +73,19 @@ fn show(printed: &Printed) -> Result<(), Error> {
     })?;
     if printed.json {
         let keys: Vec<_> = keys.iter().map(show::key_json).collect();
-        println!("{:#}", json!({ "keys": keys }));
+        say!("{:#}", json!({ "keys": keys }));
         return Ok(());
     }
     for key in keys {
-        println!("{}", key.key);
+        say!("{}", key.key);
         if key.chains.is_empty() {
-            println!(
+            say!(
                 "  not made known: `hsmd key init {} --chain ID --height H`",
                 key.key
             );
         }
         for chain in &key.chains {
-            println!("  {}", show::chain_line(chain));
+            say!("  {}", show::chain_line(chain));
         }
     }
     Ok(())
