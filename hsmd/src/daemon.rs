@@ -22,6 +22,7 @@ use tonic::server::NamedService as _;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::{Code, Request, Status};
+use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
@@ -45,6 +46,8 @@ const LONGEST_REQUEST: usize = 64 << 10;
 const MAX_REQUESTS: u32 = 256;
 /// How long a request may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(2);
+/// What a health check may ask for: the whole server, and the one service that it is there for.
+const HEALTH_NAMES: [&str; 2] = ["", SignerServer::<SignerService>::NAME];
 /// How long open requests may take to finish after the daemon was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -146,6 +149,7 @@ impl Daemon {
         }
         let stopped = guard.inspect(guard::State::stopped)?;
         devices::pin(keyring.devices(), &guard)?;
+        guard.inspect(|state| expect_signatures(&metrics, &policy, state))?;
         let about = About {
             started: SystemTime::now(),
             mock: config.has_mock(),
@@ -310,6 +314,22 @@ pub fn read_policy(config: &Config) -> Result<(Policy, Vec<u8>), Error> {
     Ok((policy, Sha256::digest(text.as_bytes()).to_vec()))
 }
 
+/// Makes the series that alerts look at before the first signature or double sign comes.
+fn expect_signatures(metrics: &Metrics, policy: &Policy, state: &guard::State) {
+    for grant in policy.grants() {
+        let (key, chain) = (grant.key().as_str(), grant.chain_id());
+        metrics.expect_chain(chain.as_str());
+        let mark = state
+            .pinned(key)
+            .and_then(|pinned| state.mark(&pinned, chain));
+        if let Some((last, made)) = mark.and_then(|it| it.mark.last.as_ref().zip(it.made.as_ref()))
+            && let Ok(time) = SystemTime::try_from(made.time)
+        {
+            metrics.last_signed(chain.as_str(), key, last.position.height.get(), time);
+        }
+    }
+}
+
 fn started_entry(config: &Config, about: &About) -> wire::DaemonStarted {
     let mock = config.devices.iter().filter(|device| device.is_mock());
     wire::DaemonStarted {
@@ -351,7 +371,7 @@ async fn serve_signer(
         .max_concurrent_streams(MAX_REQUESTS)
         .timeout(ARRIVAL + answered_within)
         .layer(MapResponseLayer::new(move |answer| {
-            count_unreadable(&metrics, answer)
+            explain_unreadable(&metrics, answer)
         }))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
@@ -374,12 +394,16 @@ fn identified(request: Request<()>) -> Result<Request<()>, Status> {
 }
 
 /// Every refusal of ours has details. An error without them was made before a service saw the request: it
-/// was no message, or too long, or there is no such call.
-fn count_unreadable<B>(metrics: &Metrics, answer: http::Response<B>) -> http::Response<B> {
-    let failed = Status::from_header_map(answer.headers())
-        .is_some_and(|status| status.code() != Code::Ok && status.details().is_empty());
-    if failed {
+/// was no message, or too long, or too slow, or there is no such call. It is counted, and gets a reason.
+fn explain_unreadable<B>(metrics: &Metrics, mut answer: http::Response<B>) -> http::Response<B> {
+    let unexplained = Status::from_header_map(answer.headers())
+        .filter(|status| status.code() != Code::Ok && status.details().is_empty());
+    if let Some(status) = unexplained {
         metrics.unreadable_request();
+        // It replaces the headers of the same names. Should it fail, the first status stands.
+        if let Some(explained) = Refusal::explained(&status) {
+            let _ = explained.add_header(answer.headers_mut());
+        }
     }
     answer
 }
@@ -417,20 +441,19 @@ async fn tick(
         if let Some(reason) = journal.stopped {
             return Err(Error::Broken(format!("the journal ended: {reason}")));
         }
-        if device_ready && journal.fault.is_none() {
-            health.set_serving::<SignerServer<SignerService>>().await;
-        } else {
-            health
-                .set_not_serving::<SignerServer<SignerService>>()
-                .await;
+        let serves = match device_ready && journal.fault.is_none() {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        };
+        for name in HEALTH_NAMES {
+            health.set_service_status(name, serves).await;
         }
         metrics.certificate_expiry(certificates.expires());
     }
-    health
-        .set_not_serving::<SignerServer<SignerService>>()
-        .await;
-    // Ends the streams of those who watch it, which would delay the stop.
-    for name in ["", SignerServer::<SignerService>::NAME] {
+    for name in HEALTH_NAMES {
+        let stopping = ServingStatus::NotServing;
+        health.set_service_status(name, stopping).await;
+        // Ends the streams of those who watch it, which would delay the stop.
         health.clear_service_status(name).await;
     }
     Ok(())

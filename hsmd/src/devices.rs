@@ -126,7 +126,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(10);
         let key = keyring.get(key).unwrap();
         let pinned = key.read_public_key(deadline).await?;
-        key.confirm(&pinned, deadline).await?;
+        key.confirm(&pinned, deadline, |_, _| {}).await?;
         key.sign(&pinned, b"message", deadline, |_, _| {}).await
     }
 

@@ -214,12 +214,18 @@ impl Key {
         first.ok_or_else(|| self.nowhere())
     }
 
-    /// Makes sure, once after each start, that a device shows the pinned public key and may be used.
+    /// Makes sure, once after each start, that a device shows the pinned public key and may be used. `failed` is as
+    /// for [`Self::sign`].
     ///
     /// # Errors
     ///
     /// [`Error::Mismatch`] where it shows another one, [`Error::Advisory`] where none may be used, [`Error::Device`] where none answers.
-    pub async fn confirm(&self, pinned: &PublicKey, deadline: Instant) -> Result<(), Error> {
+    pub async fn confirm(
+        &self,
+        pinned: &PublicKey,
+        deadline: Instant,
+        failed: impl Fn(&str, &'static str),
+    ) -> Result<(), Error> {
         if self.confirmed.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -233,8 +239,16 @@ impl Key {
                     }
                     Err(error) => failure = failure.or(Some(error)),
                 },
-                Ok(shown) => return Err(self.mismatch(device, *pinned, shown)),
-                Err(error) => failure = failure.or(Some(error)),
+                Ok(shown) => {
+                    failed(&device.name, "mismatch");
+                    return Err(self.mismatch(device, *pinned, shown));
+                }
+                Err(error) => {
+                    if let Error::Device { error, .. } = &error {
+                        failed(&device.name, error.name());
+                    }
+                    failure = failure.or(Some(error));
+                }
             }
         }
         failure.map_or(Ok(()), Err)

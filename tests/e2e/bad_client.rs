@@ -255,6 +255,10 @@ fn a_request_that_is_too_long_to_read_is_counted() {
     };
     let status = served.ask(Some(&served.sentry()), oversized);
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+    assert_eq!(
+        reason(&status),
+        Some(Reason::MessageTooLong.name().to_owned())
+    );
     assert_eq!(served.daemon.metric(unreadable), Some(1.0));
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use hsm_proto::v1::Reason;
 use hsm_tests::binaries::needs;
+use hsm_tests::client::{Client, ServingStatus};
 use hsm_tests::node::{Error, block, vote};
 use hsm_tests::process::{PATIENCE, wait_for};
 use hsm_tests::sign_bytes;
@@ -208,6 +209,7 @@ fn a_disk_that_takes_no_more_stops_signing_until_it_does_and_hsmd_goes_on() {
     wait_for("the fault in the metrics", PATIENCE, || {
         (validator.daemon.metric(fault) == Some(1.0)).then_some(())
     });
+    assert_health(&validator, ServingStatus::NotServing);
     let durable = validator.daemon.journal();
     let asked = vote(Prevote, height + 1, 0, None);
     let refused = validator.connection.sign_vote(CHAIN, &asked).unwrap_err();
@@ -232,7 +234,25 @@ fn a_disk_that_takes_no_more_stops_signing_until_it_does_and_hsmd_goes_on() {
     wait_for("the fault's end in the metrics", PATIENCE, || {
         (validator.daemon.metric(fault) == Some(0.0)).then_some(())
     });
+    assert_health(&validator, ServingStatus::Serving);
     validator.daemon.process().assert_running();
+}
+
+/// What the standard health service says of the signer, and of the whole server.
+#[track_caller]
+fn assert_health(validator: &Validator, expected: ServingStatus) {
+    let authority = validator.daemon.authority();
+    let sentry = authority.sentry(SENTRY);
+    let client = Client::new(
+        validator.daemon.port(),
+        &authority.certificate(),
+        Some(&sentry),
+    );
+    for service in ["", "hsm.v1.Signer"] {
+        wait_for("the health to follow", PATIENCE, || {
+            (client.health(service).expect("an answer") == expected).then_some(())
+        });
+    }
 }
 
 /// The size, in bytes, that no file of hsmd may grow beyond: less than a segment.

@@ -23,6 +23,9 @@ use tonic::codegen::http::Uri;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
+use tonic_health::pb::HealthCheckRequest;
+pub use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
@@ -68,6 +71,20 @@ impl Client {
         self.runtime
             .block_on(call(self.signer.clone()))
             .map(Response::into_inner)
+    }
+
+    /// Asks the standard health service for a service, or for the whole server where the name is empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    pub fn health(&self, service: &str) -> Result<ServingStatus, Status> {
+        let service = service.to_owned();
+        let mut health = HealthClient::new(self.channel.clone());
+        let answer = self
+            .runtime
+            .block_on(health.check(HealthCheckRequest { service }))?;
+        Ok(answer.into_inner().status())
     }
 
     /// Sends this request so many times at once, each as a call that never ends, and returns how the

@@ -68,6 +68,9 @@ pub(super) struct Show {
     /// What to print.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Print JSON: the same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
     #[command(flatten)]
     configured: Configured,
 }
@@ -214,7 +217,7 @@ fn show_key(show: &Show) -> Result<(), Error> {
                 show.name
             )
         })?;
-    if let (Format::Json, _) = (show.format, ()) {
+    if show.json || matches!(show.format, Format::Json) {
         say!("{:#}", show::key_json(key));
         return Ok(());
     }

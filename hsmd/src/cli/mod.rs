@@ -62,7 +62,7 @@ struct Configured {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/hsmd/hsmd.toml")]
     config: PathBuf,
-    /// Accept mock devices in the configuration. They protect nothing.
+    /// Accept mock devices in the configuration. They protect nothing. Commands that only look always do.
     #[arg(long)]
     mock: bool,
 }

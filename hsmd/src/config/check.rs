@@ -49,7 +49,7 @@ pub(super) fn check(
     };
     let state_dir = checker.path("state_dir", raw.state_dir, "name a directory of hsmd's own");
     let policy = checker.readable("policy", raw.policy);
-    let deadline = checker.range("deadline_ms", raw.deadline_ms, 3000, 100, 60_000);
+    let deadline = checker.range("deadline_ms", raw.deadline_ms, 3000, 100, 10_000);
     let audit_interval = checker.range(
         "audit_interval_ms",
         raw.audit_interval_ms,
@@ -60,6 +60,7 @@ pub(super) fn check(
     let listen = checker.listen(raw.listen.unwrap_or_default());
     let admin_socket = checker.admin(raw.admin);
     let metrics = raw.metrics.and_then(|metrics| checker.metrics(metrics));
+    checker.apart(listen.as_ref(), metrics);
     let log = checker.log(raw.log.unwrap_or_default());
     let state = checker.state(raw.state.unwrap_or_default());
     let advisories = checker.advisories(raw.advisories.unwrap_or_default());
@@ -172,6 +173,25 @@ impl Checker {
             return None;
         }
         Some(address)
+    }
+
+    /// Two listeners cannot share a port of one address.
+    fn apart(&mut self, listen: Option<&Listen>, metrics: Option<SocketAddr>) {
+        if let Some((listen, metrics)) = listen.zip(metrics)
+            && (listen.address.ip() == metrics.ip() || listen.address.ip().is_unspecified())
+            && listen.address.port() == metrics.port()
+            && metrics.port() != 0
+        {
+            self.problems.value(
+                "metrics.listen",
+                metrics.to_string(),
+                format!(
+                    "is where sentries connect to: listen.address is {}",
+                    listen.address
+                ),
+                "give it a port of its own, such as 127.0.0.1:9469",
+            );
+        }
     }
 
     fn log(&mut self, raw: raw::Log) -> Option<Log> {

@@ -118,10 +118,12 @@ fn each_bad_value_is_refused_with_file_key_value_and_remedy() {
     let cases = [
         ("127.0.0.1:0", "localhost:1", "listen.address = \"localhost:1\"", "numeric address"),
         ("127.0.0.1:9469", "0.0.0.0:9469", "metrics.listen = \"0.0.0.0:9469\"", "127.0.0.1"),
+        ("127.0.0.1:0", "127.0.0.1:9469", "metrics.listen = \"127.0.0.1:9469\"", "port of its own"),
+        ("127.0.0.1:0", "0.0.0.0:9469", "metrics.listen = \"127.0.0.1:9469\"", "port of its own"),
         ("anchor = \"none\"", "", "state.anchor: missing", "anchor = \"none\""),
         ("anchor = \"none\"", "anchor = \"tpm\"", "state.anchor = \"tpm\"", "\"none\""),
         ("[state]", "[state]\nsegment_bytes = 4096", "state.segment_bytes = 4096", "1048576"),
-        ("state_dir =", "deadline_ms = 5\nstate_dir =", "deadline_ms = 5", "from 100 to 60000"),
+        ("state_dir =", "deadline_ms = 5\nstate_dir =", "deadline_ms = 5", "from 100 to 10000"),
         ("state_dir =", "audit_interval_ms = 5\nstate_dir =", "audit_interval_ms = 5", "from 100 to 3600000"),
         ("[state]", "[advisories]\naction = \"ignore\"\n[state]", "advisories.action = \"ignore\"", "\"warn\" or \"refuse\""),
         ("[state]", "[advisories]\naccept = [\"YSA-1\"]\n[state]", "advisories.accept = \"YSA-1\"", "YSA-2024-03"),

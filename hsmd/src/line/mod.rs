@@ -113,7 +113,8 @@ impl Line {
         watch.end(Stage::Request);
         let permitted = permit::permit(self.rules(), request, now)?;
         watch.end(Stage::Permit);
-        let reserved = reserve::reserve(&self.guard, permitted, now, deadline).await?;
+        let reserved =
+            reserve::reserve(&self.guard, permitted, now, deadline, &self.metrics).await?;
         watch.end(Stage::Reserve);
         let signed = sign::sign(reserved, deadline, &self.metrics).await?;
         watch.end(Stage::Device);

@@ -1,5 +1,7 @@
 //! A refusal: why a request got no signature, for the caller, the journal and the metrics.
 
+use std::collections::HashMap;
+
 use hsm_policy::conflict::Conflict;
 use hsm_policy::grants::Denial;
 use hsm_proto::ERROR_DOMAIN;
@@ -42,6 +44,21 @@ impl Refusal {
         self
     }
 
+    /// A status that was made before a service saw the request, with a reason; `None` where none fits, as for a
+    /// call that does not exist.
+    #[must_use]
+    pub fn explained(status: &Status) -> Option<Status> {
+        let reason = match status.code() {
+            Code::OutOfRange | Code::ResourceExhausted => Reason::MessageTooLong,
+            Code::Cancelled | Code::DeadlineExceeded => Reason::DeadlineExceeded,
+            Code::Internal | Code::InvalidArgument => Reason::InvalidField,
+            _ => return None,
+        };
+        let details = ErrorDetails::with_error_info(reason.name(), ERROR_DOMAIN, HashMap::new());
+        let (code, message) = (status.code(), status.message());
+        Some(Status::with_error_details(code, message, details))
+    }
+
     /// The gRPC status that the caller gets.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -52,7 +69,7 @@ impl Refusal {
         let details = ErrorDetails::with_error_info(
             self.reason.name(),
             ERROR_DOMAIN,
-            metadata.collect::<std::collections::HashMap<_, _>>(),
+            metadata.collect::<HashMap<_, _>>(),
         );
         Status::with_error_details(code(self.reason), self.message.clone(), details)
     }

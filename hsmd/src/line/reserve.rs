@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::permit::Permitted;
 use super::refusal::Refusal;
 use crate::guard::{Ask, Guard, Reservation};
+use crate::metrics::Metrics;
 
 /// Proof that the position is bound to this message, durably.
 pub struct Reserved<'a> {
@@ -24,10 +25,12 @@ pub(super) async fn reserve<'a>(
     permitted: Permitted<'a>,
     now: SystemTime,
     deadline: Instant,
+    metrics: &Metrics,
 ) -> Result<Reserved<'a>, Refusal> {
+    let failed = |device: &str, kind| metrics.device_error(device, kind);
     permitted
         .key
-        .confirm(&permitted.public_key, deadline)
+        .confirm(&permitted.public_key, deadline, failed)
         .await?;
     let reservation = guard.reserve(permitted.ask(), now).await?;
     Ok(Reserved {

@@ -10,6 +10,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hsm_proto::v1::Reason;
@@ -86,15 +87,31 @@ impl Metrics {
     /// A signature left. `chain` and `key` are names that the policy grants.
     pub fn signed(&self, chain: &str, kind: &'static str, key: &str, height: i64) {
         self.request(chain, kind, "signed");
+        self.last_signed(chain, key, height, SystemTime::now());
+    }
+
+    /// The height that a key signed last on a chain, and when.
+    pub fn last_signed(&self, chain: &str, key: &str, height: i64, time: SystemTime) {
         let labels = KeyLabels {
             chain: chain.to_owned(),
             key: key.to_owned(),
         };
-        self.0.last_height.get_or_create(&labels).set(height);
-        self.0
-            .last_timestamp
-            .get_or_create(&labels)
-            .set(unix_seconds(SystemTime::now()));
+        // Answers may come out of order.
+        let last = self.0.last_height.get_or_create(&labels);
+        last.inner().fetch_max(height, Ordering::Relaxed);
+        drop(last);
+        let timestamp = self.0.last_timestamp.get_or_create(&labels);
+        timestamp.set(unix_seconds(time));
+    }
+
+    /// A chain that the policy names: its double signs are counted from zero, so that the first one shows as an
+    /// increase.
+    pub fn expect_chain(&self, chain: &str) {
+        let chain = chain.to_owned();
+        let _ = self
+            .0
+            .double_signs
+            .get_or_create_owned(&ChainLabel { chain });
     }
 
     /// A request got no answer but `reason`. `chain` is one that the policy names, else empty.
