@@ -8,7 +8,58 @@ use serde_json::json;
 
 use super::{Error, Printed, admin, block_on};
 
-pub(super) fn run(printed: &Printed) -> Result<(), Error> {
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Instead: end the alarm about what this device's audit log showed. The journal says who did, and what it
+    /// showed.
+    #[arg(long, value_name = "DEVICE")]
+    acknowledge: Option<String>,
+    #[command(flatten)]
+    printed: Printed,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
+    match &arguments.acknowledge {
+        Some(device) => acknowledge(device, &arguments.printed),
+        None => diagnose(&arguments.printed),
+    }
+}
+
+fn acknowledge(device: &str, printed: &Printed) -> Result<(), Error> {
+    let config = printed.configured.load_to_look()?;
+    let request = wire::AcknowledgeAlarmRequest {
+        device: device.to_owned(),
+    };
+    let seen = block_on(async {
+        let mut client = admin::connect(&config.admin_socket).await?;
+        let answer = client.acknowledge_alarm(request).await;
+        Ok(answer
+            .map_err(|status| admin::sentence(&status))?
+            .into_inner())
+    })?;
+    if printed.json {
+        let all = json!({
+            "device": device,
+            "unknown_signatures": seen.unknown_signatures,
+            "missing_entries": seen.missing_entries,
+            "broken_links": seen.broken_links,
+            "unreadable_entries": seen.unreadable_entries,
+            "administrative_commands": seen.administrative_commands,
+        });
+        return print(&format!("{all:#}\n"));
+    }
+    print(&format!(
+        "device {device}: acknowledged {} unknown signatures, {} entries missing, {} links broken, {} unreadable, {} \
+         administrative commands\n",
+        seen.unknown_signatures,
+        seen.missing_entries,
+        seen.broken_links,
+        seen.unreadable_entries,
+        seen.administrative_commands
+    ))
+}
+
+fn diagnose(printed: &Printed) -> Result<(), Error> {
     let config = printed.configured.load_to_look()?;
     let findings = block_on(async {
         let mut client = admin::connect(&config.admin_socket).await?;
@@ -28,14 +79,18 @@ pub(super) fn run(printed: &Printed) -> Result<(), Error> {
         }
         false => findings.iter().map(as_line).collect(),
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        written => written?,
-    }
+    print(&text)?;
     match problems {
         0 => Ok(()),
         1 => Err("1 problem".into()),
         problems => Err(format!("{problems} problems").into()),
+    }
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
 }
 
