@@ -33,7 +33,7 @@ pub async fn acknowledge(
 ) -> Result<wire::AlarmAcknowledged, Error> {
     let report = device.audit.report();
     let seen = wire::AlarmAcknowledged {
-        device: device.name.clone(),
+        device: device.name.to_string(),
         by,
         unknown_signatures: unknown_signatures(device, guard)?,
         missing_entries: report.missing,

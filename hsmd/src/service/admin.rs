@@ -141,7 +141,7 @@ impl Admin for AdminService {
         let by = peer(&request)?;
         let name = request.into_inner().device;
         let devices = self.line.keyring().devices();
-        let device = devices.iter().find(|device| device.name == name);
+        let device = devices.iter().find(|device| *device.name == *name);
         let device = device.ok_or_else(|| {
             Status::invalid_argument(format!("the configuration has no device {name:?}"))
         })?;
