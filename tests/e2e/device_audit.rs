@@ -9,6 +9,7 @@
     reason = "tests fail by panicking"
 )]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use hsm_device::mock::{Mock, Settings};
@@ -161,6 +162,71 @@ fn a_signature_behind_hsmds_back_is_in_metric_journal_log_and_doctor_and_stays_t
     let (code, findings) = doctor(&validator.daemon);
     assert_eq!(code, Some(1), "{findings:#?}");
     assert!(has(&findings, "problem", "unknown_signatures"));
+}
+
+#[test]
+fn an_alarm_ends_when_an_operator_acknowledges_it_and_the_journal_says_who_did() {
+    let mut validator = forced();
+    terminate(&mut validator.daemon);
+    let locator = KeyLocator {
+        label: Some(KEY.to_owned()),
+        id: None,
+        algorithm: Algorithm::Ed25519,
+    };
+    let behind_its_back = |validator: &Validator| {
+        let mock = emulator(validator.directory());
+        mock.stranger().unwrap().sign(&locator, b"behind").unwrap();
+    };
+    let alarmed = |daemon: &Daemon| {
+        wait_for("the alarm", PATIENCE, || {
+            has(&doctor(daemon).1, "problem", "unknown_signatures").then_some(())
+        });
+    };
+    let acknowledge = |daemon: &Daemon, device| {
+        let arguments = ["doctor", "--acknowledge", device];
+        let output = daemon.command(&arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    behind_its_back(&validator);
+    validator.daemon.start();
+    alarmed(&validator.daemon);
+    let status = validator.daemon.command(&["status"]).output().unwrap();
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("ALARM: 1 signatures"), "{status}");
+    let (_, findings) = doctor(&validator.daemon);
+    let remedy = "`hsmd doctor --acknowledge hsm`";
+    let names_it = |finding: &Value| finding["message"].as_str().unwrap().contains(remedy);
+    assert!(findings.iter().any(names_it), "{findings:#?}");
+
+    let (done, said) = acknowledge(&validator.daemon, "other");
+    assert!(!done && said.contains("no device \"other\""), "{said}");
+    let (done, said) = acknowledge(&validator.daemon, "hsm");
+    assert!(done && said.contains("1 unknown signatures"), "{said}");
+    let (code, findings) = doctor(&validator.daemon);
+    assert_eq!(code, Some(0), "{findings:#?}");
+    let (done, said) = acknowledge(&validator.daemon, "hsm");
+    assert!(!done && said.contains("nothing to acknowledge"), "{said}");
+
+    terminate(&mut validator.daemon);
+    let journal = validator.daemon.journal();
+    let entries = journal
+        .iter()
+        .filter(|e| e["event"] == "alarm_acknowledged");
+    let entries: Vec<_> = entries.collect();
+    assert_eq!(entries.len(), 1, "{journal:#?}");
+    assert_eq!(entries[0]["unknown_signatures"], 1);
+    let me = std::fs::metadata("/proc/self").unwrap().uid();
+    assert_eq!(entries[0]["by"], format!("uid {me}"));
+    behind_its_back(&validator);
+    validator.daemon.start();
+    alarmed(&validator.daemon);
+    let status = validator.daemon.command(&["status", "--json"]).output();
+    let status: Value = serde_json::from_slice(&status.unwrap().stdout).unwrap();
+    assert_eq!(
+        status["devices"][0]["unknown_signatures"], 1,
+        "only the new one"
+    );
 }
 
 #[test]

@@ -245,6 +245,8 @@ async fn serve(connector: Arc<Connector>, stream: TcpStream, address: SocketAddr
     // The yubihsm crate finds only headers that are written as the vendor's connector writes them.
     let served = http1::Builder::new()
         .title_case_headers(true)
+        // A client that has said all is answered too.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {

@@ -1,4 +1,5 @@
-//! The vendor's own library drives the emulator, one scenario a group of commands: `tests/vendor/*.py`.
+//! The vendor's own library drives the emulator, one scenario a group of commands (`tests/vendor/*.py`), and the
+//! vendor's own tests of a device pass on it.
 
 // The lint configuration lets tests panic, but not the functions that they share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -6,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use yubihsm_emulator::{Emulator, Settings};
+use yubihsm_emulator::{Emulator, Firmware, Settings};
 
 const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vendor");
 
@@ -41,6 +42,57 @@ fn run(scenario: &str) {
         .expect("python3 runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{scenario}: {said}");
+}
+
+/// The last version of each line. With all of them the whole suite takes minutes.
+const OLDER: [Firmware; 4] = [(2, 0, 0), (2, 1, 2), (2, 2, 0), (2, 3, 2)];
+
+/// What tells the lines apart, and takes seconds.
+const TELLING: [&str; 5] = ["logs", "auth", "basic", "aes", "delete"];
+
+/// Runs the vendor's tests of a device (`tests/device` of the source package), without the pauses in which a real
+/// device would start again.
+fn run_vendors_tests(firmware: Firmware, files: &[&str]) {
+    let Some(library) = library() else { return };
+    let settings = Settings {
+        firmware,
+        ..Settings::default()
+    };
+    let emulator = Emulator::start(settings, ([127, 0, 0, 1], 0).into()).unwrap();
+    let at_once = "import sys, time; time.sleep = lambda _: None; import pytest; sys.exit(pytest.main(sys.argv[1:]))";
+    let files = files.iter().map(|name| match *name {
+        "" => "tests/device".to_owned(),
+        name => format!("tests/device/test_{name}.py"),
+    });
+    let output = Command::new("python3")
+        .env("PYTHONPATH", &library)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(library.join("vendor"))
+        .args(["-c", at_once, "-q", "-p", "no:cacheprovider"])
+        .arg("--backend")
+        .arg(format!("http://{}", emulator.address()))
+        .args(files)
+        .output()
+        .expect("python3 runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{firmware:?}: {said}");
+    assert!(said.contains(" passed"), "{said}");
+}
+
+#[test]
+fn the_vendors_own_tests_of_a_device_pass() {
+    run_vendors_tests(Settings::default().firmware, &[""]);
+}
+
+#[test]
+fn the_vendors_own_tests_of_a_device_pass_on_older_firmware() {
+    let files: &[&str] = match std::env::var_os("HSMD_SOAK") {
+        Some(_) => &[""],
+        None => &TELLING,
+    };
+    for firmware in OLDER {
+        run_vendors_tests(firmware, files);
+    }
 }
 
 macro_rules! scenarios {

@@ -3,6 +3,7 @@
 //!
 //! `firmware-notes/yubihsm2.md` says what must match, and what is tolerated after an unclean end.
 
+mod acknowledge;
 mod ledger;
 mod wait;
 
@@ -21,6 +22,7 @@ use crate::guard::{self, Guard};
 use crate::metrics::Metrics;
 use ledger::{Counts, Ledger};
 
+pub use acknowledge::{Error as NotAcknowledged, acknowledge, unknown_signatures};
 pub use wait::Wait;
 
 /// How long a device may take to show its log, or to free entries.
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How soon it is tried again where it could not be read.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What is known of a device's audit log since the start.
+/// What is known of a device's audit log since the start, save what was acknowledged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// When it was last read.
@@ -62,6 +64,17 @@ impl Shared {
     #[must_use]
     pub fn report(&self) -> Report {
         self.lock().clone()
+    }
+
+    /// Takes what was acknowledged out of the report. More may have come since it was read.
+    fn forget(&self, seen: &wire::AlarmAcknowledged) {
+        let mut report = self.lock();
+        let less = |count: &mut u64, seen: u64| *count = count.saturating_sub(seen);
+        less(&mut report.unknown_signatures, seen.unknown_signatures);
+        less(&mut report.missing, seen.missing_entries);
+        less(&mut report.broken, seen.broken_links);
+        less(&mut report.unreadable, seen.unreadable_entries);
+        less(&mut report.administrative, seen.administrative_commands);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Report> {

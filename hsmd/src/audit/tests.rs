@@ -231,3 +231,42 @@ async fn lost_answers_are_no_false_alarm_and_have_their_entry() {
     house.assert_unknown(0);
     assert!((1..=2).contains(&asked(&house)), "{}", asked(&house));
 }
+
+#[tokio::test]
+async fn an_acknowledgement_ends_what_was_shown_and_nothing_that_comes_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    create(directory.path());
+    let house = House::open(directory.path(), &forced());
+    let device = &house.keyring.devices()[0];
+    let now = SystemTime::now();
+    let acknowledge = || acknowledge(device, &house.guard, "somebody".to_owned(), now);
+    let mut auditor = house.auditor();
+    assert!(auditor.pass().await);
+    let nothing = acknowledge().await.unwrap_err();
+    assert!(matches!(nothing, NotAcknowledged::NoAlarm(_)), "{nothing}");
+
+    let stranger = || house.mock.stranger().unwrap();
+    for message in [b"one", b"two"] {
+        stranger().sign(&locator(), message).unwrap();
+    }
+    assert!(auditor.pass().await);
+    assert_eq!(house.unknown_in_journal(), 2);
+    let seen = acknowledge().await.unwrap();
+    assert_eq!((seen.unknown_signatures, seen.missing_entries), (2, 0));
+    assert_eq!(house.unknown_in_journal(), 0);
+    assert_eq!(house.report().unknown_signatures, 0);
+
+    // As two operators at once: the second one saw what the first one ended.
+    let again = Event::AlarmAcknowledged(seen);
+    let refused = house.guard.record_durably(again, now).await;
+    assert!(refused.is_err());
+
+    stranger().sign(&locator(), b"three").unwrap();
+    assert!(auditor.pass().await);
+    assert_eq!(house.unknown_in_journal(), 1);
+    drop(auditor);
+    let mock = house.mock.clone();
+    house.stop().await;
+    let house = House::open(directory.path(), &mock);
+    assert_eq!(house.unknown_in_journal(), 1, "also after a restart");
+}

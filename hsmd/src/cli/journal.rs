@@ -81,6 +81,10 @@ fn as_text(event: &Event) -> String {
             audit.last_number,
             alarms(audit)
         ),
+        Event::AlarmAcknowledged(seen) => format!(
+            "alarm acknowledged {} by {}: {} unknown signatures",
+            seen.device, seen.by, seen.unknown_signatures
+        ),
         Event::DeviceFailed(failed) => format!(
             "device failed    {}: {} calls without an answer",
             failed.device, failed.calls
@@ -170,6 +174,18 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
         ),
         Event::Reserved(reserved) => ("reserved", reserved_json(reserved)),
         Event::DeviceAudit(audit) => ("device_audit", audit_json(audit)),
+        Event::AlarmAcknowledged(seen) => (
+            "alarm_acknowledged",
+            json!({
+                "device": seen.device,
+                "by": seen.by,
+                "unknown_signatures": seen.unknown_signatures,
+                "missing_entries": seen.missing_entries,
+                "broken_links": seen.broken_links,
+                "unreadable_entries": seen.unreadable_entries,
+                "administrative_commands": seen.administrative_commands,
+            }),
+        ),
         Event::DeviceFailed(failed) => (
             "device_failed",
             json!({ "device": failed.device, "calls": failed.calls }),

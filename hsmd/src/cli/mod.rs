@@ -44,7 +44,7 @@ enum Command {
     Status(Printed),
     /// What is in order with the running daemon, its devices, keys and journal, and what is not. The exit code is 1
     /// where there is a problem; warnings do not count.
-    Doctor(Printed),
+    Doctor(doctor::Arguments),
     /// Make keys known, and show them.
     #[command(subcommand)]
     Key(key::Command),
@@ -114,7 +114,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(printed) => status::run(&printed),
-        Command::Doctor(printed) => doctor::run(&printed),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Key(command) => key::run(&command),
         Command::State(command) => state::run(&command),
         Command::Journal(command) => journal::run(&command),

@@ -45,6 +45,7 @@ fn as_json(status: &wire::GetStatusResponse) -> serde_json::Value {
             "serial": device.serial,
             "firmware": device.firmware,
             "fault": device.fault,
+            "unknown_signatures": device.unknown_signatures,
         })).collect::<Vec<_>>(),
         "anchor": status.anchor,
         "certificate_expires": show::moment(status.certificate_expires.as_ref()),
@@ -97,6 +98,12 @@ fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
         );
         if !device.fault.is_empty() {
             say!("             last fault: {}", device.fault);
+        }
+        if device.unknown_signatures > 0 {
+            println!(
+                "             ALARM: {} signatures that hsmd did not ask for: `hsmd doctor` says what to do",
+                device.unknown_signatures
+            );
         }
     }
     Ok(())

@@ -38,7 +38,7 @@ pub struct AuditMark {
     pub digest: Option<[u8; 16]>,
     /// [`State::asked`] at that moment.
     pub asked: u64,
-    /// Signatures in the device's log that hsmd did not ask for, of all checkpoints.
+    /// Signatures in the device's log that hsmd did not ask for, of all checkpoints, and not acknowledged.
     pub unknown_signatures: u64,
 }
 
@@ -162,6 +162,7 @@ impl State {
             Event::Refused(_) => Ok(Change::None),
             Event::DeviceFailed(failed) => Ok(Change::Asked(failed.calls)),
             Event::DeviceAudit(audit) => self.plan_audit(audit),
+            Event::AlarmAcknowledged(seen) => self.plan_acknowledgement(seen),
             Event::KeyPinned(pinned) => self.plan_pin(pinned),
             Event::KeyAdvanced(advanced) => self.plan_advance(advanced),
             Event::Reserved(reserved) => self.plan_mark(reserved),
@@ -183,6 +184,11 @@ impl State {
             Change::Audit(device, mut mark) => {
                 mark.asked = self.asked;
                 self.audits.insert(device, mark);
+            }
+            Change::Acknowledged(device, seen) => {
+                if let Some(mark) = self.audits.get_mut(&device) {
+                    mark.unknown_signatures = mark.unknown_signatures.saturating_sub(seen);
+                }
             }
             Change::Pin(place, pinned, devices) => {
                 self.commit_pin(place, pinned);
@@ -293,6 +299,18 @@ impl State {
         ))
     }
 
+    fn plan_acknowledgement(&self, seen: wire::AlarmAcknowledged) -> Result<Change, String> {
+        let mark = self.audits.get(&seen.device);
+        let unknown = mark.map_or(0, |mark| mark.unknown_signatures);
+        if seen.unknown_signatures > unknown {
+            let (device, seen) = (seen.device, seen.unknown_signatures);
+            return Err(format!(
+                "{seen} unknown signatures of device {device} acknowledged, and there are {unknown}"
+            ));
+        }
+        Ok(Change::Acknowledged(seen.device, seen.unknown_signatures))
+    }
+
     fn plan_advance(&self, advanced: wire::KeyAdvanced) -> Result<Change, String> {
         let (place, known) = self.known(advanced.public_key, &advanced.chain_id)?;
         let (from, to) = (known.mark.height(), advanced.initial_height);
@@ -364,6 +382,8 @@ pub(super) enum Change {
     Stopped,
     Asked(u64),
     Audit(String, AuditMark),
+    /// Of this device, this many unknown signatures.
+    Acknowledged(String, u64),
     Pin(Place, wire::KeyPinned, Vec<(String, Identity)>),
     Advance(Place, i64),
     Mark(Place, Last, Option<Signatures>),

@@ -5,8 +5,10 @@ use std::time::SystemTime;
 
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::Admin;
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
+use crate::audit;
 use crate::doctor;
 use crate::guard;
 use crate::guard::entry::wall_clock;
@@ -80,7 +82,12 @@ impl Admin for AdminService {
         &self,
         _request: Request<wire::GetStatusRequest>,
     ) -> Result<Response<wire::GetStatusResponse>, Status> {
-        let devices = self.line.keyring().devices().iter().map(device_status);
+        let mut devices = Vec::new();
+        for device in self.line.keyring().devices() {
+            let unknown = audit::unknown_signatures(device, self.line.guard())
+                .map_err(|error| Status::internal(error.to_string()))?;
+            devices.push(device_status(device, unknown));
+        }
         Ok(Response::new(wire::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Some(wall_clock(self.about.started)),
@@ -88,7 +95,7 @@ impl Admin for AdminService {
             policy_path: self.about.policy_path.clone(),
             policy_digest: self.about.policy_digest.clone(),
             journal: Some(self.journal_status()),
-            devices: devices.collect(),
+            devices,
             anchor: self.about.anchor.clone(),
             certificate_expires: Some(wall_clock(self.certificates.expires())),
             address: self.about.address.to_string(),
@@ -127,6 +134,34 @@ impl Admin for AdminService {
         Ok(Response::new(wire::DiagnoseResponse { findings }))
     }
 
+    async fn acknowledge_alarm(
+        &self,
+        request: Request<wire::AcknowledgeAlarmRequest>,
+    ) -> Result<Response<wire::AcknowledgeAlarmResponse>, Status> {
+        let by = peer(&request)?;
+        let name = request.into_inner().device;
+        let devices = self.line.keyring().devices();
+        let device = devices.iter().find(|device| *device.name == *name);
+        let device = device.ok_or_else(|| {
+            Status::invalid_argument(format!("the configuration has no device {name:?}"))
+        })?;
+        let seen = audit::acknowledge(device, self.line.guard(), by, SystemTime::now())
+            .await
+            .map_err(|error| match error {
+                audit::NotAcknowledged::NoAlarm(_) => {
+                    Status::failed_precondition(error.to_string())
+                }
+                audit::NotAcknowledged::Guard(error) => status_of(&key::Error::Guard(error)),
+            })?;
+        Ok(Response::new(wire::AcknowledgeAlarmResponse {
+            unknown_signatures: seen.unknown_signatures,
+            missing_entries: seen.missing_entries,
+            broken_links: seen.broken_links,
+            unreadable_entries: seen.unreadable_entries,
+            administrative_commands: seen.administrative_commands,
+        }))
+    }
+
     async fn advance_key(
         &self,
         request: Request<wire::AdvanceKeyRequest>,
@@ -140,7 +175,16 @@ impl Admin for AdminService {
     }
 }
 
-fn device_status(device: &Device) -> wire::DeviceStatus {
+/// Who is at the other end of the administration socket.
+fn peer<T>(request: &Request<T>) -> Result<String, Status> {
+    let peer = request.extensions().get::<UdsConnectInfo>();
+    let credentials = peer.and_then(|peer| peer.peer_cred);
+    let credentials =
+        credentials.ok_or_else(|| Status::unauthenticated("a peer without credentials"))?;
+    Ok(format!("uid {}", credentials.uid()))
+}
+
+fn device_status(device: &Device, unknown_signatures: u64) -> wire::DeviceStatus {
     let status = device.worker.status();
     let info = status.info.as_ref();
     wire::DeviceStatus {
@@ -152,6 +196,7 @@ fn device_status(device: &Device) -> wire::DeviceStatus {
         fault: status
             .last_fault
             .map_or_else(String::new, |fault| fault.to_string()),
+        unknown_signatures,
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::algorithm::Algorithm;
 use super::audit::Switch;
 use super::error::ErrorCode;
+use super::firmware::Firmware;
 
 /// The option "algorithm toggle". It outlives a power cycle.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -29,19 +30,25 @@ impl AlgorithmToggle {
         Ok(())
     }
 
-    /// Pairs of algorithm and value, for all algorithms.
-    pub(crate) fn pairs(&self) -> Vec<u8> {
-        Algorithm::LIST
-            .into_iter()
+    /// Pairs of algorithm and value, for all algorithms of this firmware.
+    pub(crate) fn pairs(&self, firmware: Firmware) -> Vec<u8> {
+        Algorithm::of(firmware)
             .flat_map(|algorithm| [algorithm.byte(), self.switch(algorithm) as u8])
             .collect()
     }
 
     /// Changes the algorithms given; all or none.
-    pub(crate) fn set(&mut self, pairs: &[(u8, Switch)]) -> Result<(), ErrorCode> {
+    pub(crate) fn set(
+        &mut self,
+        pairs: &[(u8, Switch)],
+        firmware: Firmware,
+    ) -> Result<(), ErrorCode> {
         let mut switches = self.switches.clone();
         for (algorithm, value) in pairs {
             let algorithm = Algorithm::from_byte(*algorithm)?;
+            if !Algorithm::of(firmware).any(|known| known == algorithm) {
+                return Err(ErrorCode::InvalidData);
+            }
             if self.switch(algorithm) == Switch::Fixed && *value != Switch::Fixed {
                 return Err(ErrorCode::InvalidData);
             }

@@ -164,6 +164,7 @@ impl Command {
         Self::ImportWrappedRsa,
     ];
 
+    /// The command with this code, in the newest firmware. [`Command::of`] asks a certain one.
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         Self::LIST.into_iter().find(|known| *known as u8 == byte)
     }

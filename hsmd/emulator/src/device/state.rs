@@ -57,7 +57,7 @@ impl State {
 
     /// `None` if no device could be in this state.
     pub(crate) fn restore(self) -> Option<(Identity, SecretKey, Store, Audit, AlgorithmToggle)> {
-        if !EMULATOR_SERIALS.contains(&self.serial) {
+        if !EMULATOR_SERIALS.contains(&self.serial) || !self.audit.is_possible() {
             return None;
         }
         let identity = Identity {

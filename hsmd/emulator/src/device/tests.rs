@@ -4,6 +4,7 @@ mod arbitrary;
 mod asymmetric_session;
 mod attestation;
 mod authority;
+mod firmware;
 mod keys;
 mod objects;
 mod protocol;
@@ -23,10 +24,12 @@ const SIGN_EDDSA_CAPABILITY: u64 = 1 << 8;
 
 /// A fresh device. Made once: key derivation and the certificate take time.
 fn device() -> Device {
-    static FRESH: LazyLock<String> = LazyLock::new(|| {
-        json(&Device::manufacture(*EMULATOR_SERIALS.start(), (2, 4, 1), START).unwrap())
-    });
+    static FRESH: LazyLock<String> = LazyLock::new(|| json(&manufactured((2, 4, 1))));
     Device::restore(serde_json::from_str(&FRESH).unwrap(), (2, 4, 1), START).unwrap()
+}
+
+fn manufactured(firmware: Firmware) -> Device {
+    Device::manufacture(*EMULATOR_SERIALS.start(), firmware, START).unwrap()
 }
 
 fn admin(device: &mut Device) -> Host {

@@ -114,6 +114,19 @@ fn other_paths_methods_and_lengths_are_refused() {
 }
 
 #[test]
+fn a_client_that_has_closed_its_side_is_answered() {
+    let emulator = start();
+    let mut stream = TcpStream::connect(emulator.address()).unwrap();
+    stream
+        .write_all(b"GET /connector/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[test]
 fn an_address_that_others_can_reach_is_refused() {
     let refused = Emulator::start(Settings::default(), ([0, 0, 0, 0], 0).into()).unwrap_err();
     assert!(matches!(refused, Error::NotLoopback(_)), "{refused}");

@@ -6,6 +6,7 @@ use crate::device::algorithm::Algorithm;
 use crate::device::capability::{Authority, Capabilities};
 use crate::device::content::Content;
 use crate::device::error::ErrorCode;
+use crate::device::firmware;
 use crate::device::frame::Fields;
 use crate::device::hash::{self, Hash};
 use crate::device::object::ObjectType;
@@ -15,9 +16,6 @@ use crate::device::private_key::rsa::{self, RsaKey};
 /// Longest message of SIGN EDDSA in bytes.
 pub const EDDSA_MESSAGE_LIMIT: usize = 2019;
 
-/// First firmware with public keys of other objects than asymmetric keys.
-const PUBLIC_KEY_TYPE_SINCE: (u8, u8, u8) = (2, 4, 0);
-
 /// GET PUBLIC KEY: the algorithm, then the key; needs no capability. Newer firmware takes the type of the
 /// object too; without it, an asymmetric key is meant.
 pub(crate) fn public_key(
@@ -26,8 +24,8 @@ pub(crate) fn public_key(
     mut fields: Fields<'_>,
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
-    let kind = if !fields.is_empty() && device.firmware >= PUBLIC_KEY_TYPE_SINCE {
-        ObjectType::from_byte(fields.u8()?)?
+    let kind = if !fields.is_empty() && device.firmware >= firmware::PUBLIC_KEY_TYPE {
+        device.object_type(fields.u8()?)?
     } else {
         ObjectType::AsymmetricKey
     };
@@ -66,9 +64,15 @@ pub(crate) fn sign_ecdsa(
     let id = fields.u16()?;
     let key = private_key(device, authority, id, Capabilities::SIGN_ECDSA)?;
     let digest = fields.rest();
+    if let PrivateKey::Ec(key) = key
+        && digest.len() > key.coordinate_length()
+        && device.firmware < firmware::LONG_DIGESTS
+    {
+        return Err(ErrorCode::WrongLength);
+    }
     // Of a digest that the host fitted to the curve nobody knows the hash.
     if let Ok(hash) = Hash::of_length(digest.len()) {
-        device.algorithms.require(hash.algorithm(hash::ECDSA))?;
+        device.require(hash.algorithm(hash::ECDSA))?;
     }
     key.sign_ecdsa(digest)
 }
@@ -81,7 +85,7 @@ pub(crate) fn derive_ecdh(
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
     let key = private_key(device, authority, id, Capabilities::DERIVE_ECDH)?;
-    device.algorithms.require(Algorithm::Ecdh)?;
+    device.require(Algorithm::Ecdh)?;
     match key {
         PrivateKey::Ec(key) => Ok(key.agree(fields.rest())?.to_vec()),
         _ => Err(ErrorCode::InvalidData),
@@ -98,7 +102,7 @@ pub(crate) fn sign_pkcs1(
     let key = rsa_key(device, authority, id, Capabilities::SIGN_PKCS)?;
     let digest = rsa::pkcs1_digest(fields.rest())?;
     let hash = Hash::of_length(digest.len())?;
-    device.algorithms.require(hash.algorithm(hash::PKCS1))?;
+    device.require(hash.algorithm(hash::PKCS1))?;
     key.sign_pkcs1(digest)
 }
 
@@ -115,7 +119,7 @@ pub(crate) fn sign_pss(
     let mgf1 = enabled_mgf1(device, mgf1)?;
     let digest = fields.rest();
     let hash = Hash::of_length(digest.len())?;
-    device.algorithms.require(hash.algorithm(hash::PSS))?;
+    device.require(hash.algorithm(hash::PSS))?;
     key.sign_pss(digest, mgf1, salt_length)
 }
 
@@ -127,7 +131,7 @@ pub(crate) fn decrypt_pkcs1(
 ) -> Result<Vec<u8>, ErrorCode> {
     let id = fields.u16()?;
     let key = rsa_key(device, authority, id, Capabilities::DECRYPT_PKCS)?;
-    device.algorithms.require(Algorithm::RsaPkcs1Decrypt)?;
+    device.require(Algorithm::RsaPkcs1Decrypt)?;
     Ok(key.decrypt_pkcs1(fields.rest())?.to_vec())
 }
 
@@ -146,14 +150,14 @@ pub(crate) fn decrypt_oaep(
         .split_at_checked(key.modulus_length())
         .ok_or(ErrorCode::WrongLength)?;
     let hash = Hash::of_length(label_digest.len())?;
-    device.algorithms.require(hash.algorithm(hash::OAEP))?;
+    device.require(hash.algorithm(hash::OAEP))?;
     let message = key.oaep_decrypt(mgf1, label_digest, ciphertext)?;
     Ok(message.to_vec())
 }
 
 fn enabled_mgf1(device: &Device, algorithm: u8) -> Result<Hash, ErrorCode> {
     let algorithm = Algorithm::from_byte(algorithm)?;
-    device.algorithms.require(algorithm)?;
+    device.require(algorithm)?;
     Hash::of_mgf1(algorithm)
 }
 

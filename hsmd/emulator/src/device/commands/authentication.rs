@@ -27,7 +27,7 @@ pub(crate) fn change(
     if device.store.get(name, Domains::ALL)?.properties.algorithm != algorithm {
         return Err(ErrorCode::InvalidData);
     }
-    device.algorithms.require(algorithm)?;
+    device.require(algorithm)?;
     let content = Content::import(name.0, algorithm, fields.rest())?;
     device.store.replace(name, content)?;
     Ok(id.to_be_bytes().to_vec())

@@ -5,12 +5,10 @@ use crate::device::algorithm::Algorithm;
 use crate::device::audit::LOG_LIMIT;
 use crate::device::capability::{Authority, Capabilities};
 use crate::device::error::ErrorCode;
+use crate::device::firmware;
 use crate::device::frame::Fields;
 use crate::device::identity::EMULATOR_MARK;
 use crate::device::store::{OBJECT_LIMIT, PAGE_COUNT, PAGE_LENGTH};
-
-/// First firmware whose device information has a second page.
-const SECOND_PAGE_SINCE: (u8, u8, u8) = (2, 4, 0);
 
 /// GET DEVICE INFO: version, serial number, log, algorithms; on the second page the part number.
 pub(crate) fn device_info(device: &Device, mut fields: Fields<'_>) -> Result<Vec<u8>, ErrorCode> {
@@ -18,7 +16,7 @@ pub(crate) fn device_info(device: &Device, mut fields: Fields<'_>) -> Result<Vec
     fields.end()?;
     match page {
         0 => Ok(first_page(device)),
-        1 if device.firmware >= SECOND_PAGE_SINCE => Ok(EMULATOR_MARK.as_bytes().to_vec()),
+        1 if device.firmware >= firmware::SECOND_PAGE => Ok(EMULATOR_MARK.as_bytes().to_vec()),
         _ => Err(ErrorCode::InvalidData),
     }
 }
@@ -31,7 +29,7 @@ fn first_page(device: &Device) -> Vec<u8> {
         u8::try_from(LOG_LIMIT).unwrap_or(u8::MAX),
         device.audit.used(),
     ]);
-    page.extend(Algorithm::LIST.map(Algorithm::byte));
+    page.extend(Algorithm::of(device.firmware).map(Algorithm::byte));
     page
 }
 

@@ -17,7 +17,7 @@ pub(crate) fn put(
 ) -> Result<Vec<u8>, ErrorCode> {
     let properties = properties(&mut fields, kind.delegates())?;
     permit(authority, kind.put_capability(), &properties)?;
-    device.algorithms.require(properties.algorithm)?;
+    device.require_for(kind, properties.algorithm)?;
     let content = Content::import(kind, properties.algorithm, fields.rest())?;
     let id = device.store.insert(properties, Origin::IMPORTED, content)?;
     Ok(id.to_be_bytes().to_vec())
@@ -35,7 +35,7 @@ pub(crate) fn generate(
         .ok_or(ErrorCode::InvalidCommand)?;
     let properties = properties(&mut fields, kind.delegates())?;
     permit(authority, needed, &properties)?;
-    device.algorithms.require(properties.algorithm)?;
+    device.require_for(kind, properties.algorithm)?;
     let content = Content::generate(kind, properties.algorithm, fields.rest())?;
     let id = device
         .store
@@ -55,6 +55,6 @@ pub(crate) fn usable<'a>(
     authority.capabilities.require(needed)?;
     let object = device.store.get((kind, id), authority.domains)?;
     object.properties.capabilities.require(needed)?;
-    device.algorithms.require(object.properties.algorithm)?;
+    device.require(object.properties.algorithm)?;
     Ok(object)
 }

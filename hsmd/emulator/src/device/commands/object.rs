@@ -128,7 +128,7 @@ pub(crate) fn information(
     let id = fields.u16()?;
     let kind = fields.u8()?;
     fields.end()?;
-    let kind = ObjectType::from_byte(kind)?;
+    let kind = device.object_type(kind)?;
     if (kind, id) == (ObjectType::Opaque, FACTORY_ID) {
         return Ok(device.identity.certificate_object().information());
     }
@@ -147,7 +147,7 @@ pub(crate) fn delete(
     let id = fields.u16()?;
     let kind = fields.u8()?;
     fields.end()?;
-    let kind = ObjectType::from_byte(kind)?;
+    let kind = device.object_type(kind)?;
     authority.capabilities.require(kind.delete_capability())?;
     device.store.delete((kind, id), authority.domains)?;
     Ok(Vec::new())

@@ -4,15 +4,13 @@ use crate::device::Device;
 use crate::device::audit::Switch;
 use crate::device::capability::{Authority, Capabilities};
 use crate::device::error::ErrorCode;
+use crate::device::firmware;
 use crate::device::frame::Fields;
 
 const FORCE_AUDIT: u8 = 0x01;
 const COMMAND_AUDIT: u8 = 0x03;
 /// The option 0x05, FIPS mode, is unknown to a device that is no FIPS model, as this one.
 const ALGORITHM_TOGGLE: u8 = 0x04;
-
-/// First firmware that has [`ALGORITHM_TOGGLE`].
-const ALGORITHM_TOGGLE_SINCE: (u8, u8, u8) = (2, 2, 0);
 
 /// GET OPTION.
 pub(crate) fn get(
@@ -25,9 +23,9 @@ pub(crate) fn get(
     authority.capabilities.require(Capabilities::GET_OPTION)?;
     match option {
         FORCE_AUDIT => Ok(vec![device.audit.force() as u8]),
-        COMMAND_AUDIT => Ok(device.audit.command_switches()),
-        ALGORITHM_TOGGLE if device.firmware >= ALGORITHM_TOGGLE_SINCE => {
-            Ok(device.algorithms.pairs())
+        COMMAND_AUDIT => Ok(device.audit.command_switches(device.firmware)),
+        ALGORITHM_TOGGLE if device.firmware >= firmware::ALGORITHM_TOGGLE => {
+            Ok(device.algorithms.pairs(device.firmware))
         }
         _ => Err(ErrorCode::InvalidData),
     }
@@ -49,13 +47,15 @@ pub(crate) fn set(
     match (option, value) {
         (FORCE_AUDIT, [value]) => device.audit.set_force(Switch::from_byte(*value)?)?,
         (FORCE_AUDIT, _) => return Err(ErrorCode::WrongLength),
-        (COMMAND_AUDIT, pairs) => device.audit.set_command_switches(&switches(pairs)?)?,
-        (ALGORITHM_TOGGLE, pairs) if device.firmware >= ALGORITHM_TOGGLE_SINCE => {
+        (COMMAND_AUDIT, pairs) => device
+            .audit
+            .set_command_switches(&switches(pairs)?, device.firmware)?,
+        (ALGORITHM_TOGGLE, pairs) if device.firmware >= firmware::ALGORITHM_TOGGLE => {
             // Only on a device with nothing but its first authentication key.
             if device.store.iter().count() > 1 {
                 return Err(ErrorCode::InvalidData);
             }
-            device.algorithms.set(&switches(pairs)?)?;
+            device.algorithms.set(&switches(pairs)?, device.firmware)?;
         }
         _ => return Err(ErrorCode::InvalidData),
     }

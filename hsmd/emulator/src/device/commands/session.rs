@@ -14,7 +14,7 @@ use crate::device::frame::Fields;
 use crate::device::key_agreement::{Agreement, POINT_LENGTH};
 use crate::device::object::ObjectType;
 use crate::device::scp03::{CHALLENGE_LENGTH, Channel, MAC_LENGTH, StaticKeys};
-use crate::device::{Device, random};
+use crate::device::{Device, firmware, random};
 
 /// CREATE SESSION: with the host's challenge for a symmetric authentication key, with its ephemeral public
 /// key for an asymmetric one.
@@ -25,8 +25,10 @@ pub(crate) fn create(
 ) -> Result<Vec<u8>, ErrorCode> {
     let key_id = fields.u16()?;
     let host = fields.rest();
-    if ![CHALLENGE_LENGTH, POINT_LENGTH].contains(&host.len()) {
-        return Err(ErrorCode::WrongLength);
+    match host.len() {
+        CHALLENGE_LENGTH => {}
+        POINT_LENGTH if device.firmware >= firmware::ASYMMETRIC_SESSIONS => {}
+        _ => return Err(ErrorCode::WrongLength),
     }
     let key = device
         .store

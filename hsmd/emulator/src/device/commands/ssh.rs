@@ -36,7 +36,7 @@ pub(crate) fn sign(
     };
     let template = Template::parse(template).ok_or(ErrorCode::InvalidData)?;
     let algorithm = Algorithm::from_byte(algorithm)?;
-    device.algorithms.require(algorithm)?;
+    device.require(algorithm)?;
     let hash = Hash::of(algorithm, hash::PKCS1)?;
     let name: &[u8] = match hash {
         Hash::Sha1 => b"ssh-rsa",

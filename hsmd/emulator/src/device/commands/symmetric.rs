@@ -41,7 +41,7 @@ pub(crate) fn run(
     };
     let id = fields.u16()?;
     let object = usable(device, authority, ObjectType::SymmetricKey, id, needed)?;
-    device.algorithms.require(mode)?;
+    device.require(mode)?;
     let Content::Symmetric(key) = &object.content else {
         return Err(ErrorCode::InvalidData);
     };

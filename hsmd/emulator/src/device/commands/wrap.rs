@@ -8,10 +8,7 @@ use crate::device::error::ErrorCode;
 use crate::device::frame::Fields;
 use crate::device::object::{Object, ObjectType, Origin, Properties};
 use crate::device::private_key::wrapped::Ed25519Form;
-use crate::device::{Device, Firmware, aes_ccm, wrapped_object};
-
-/// First firmware that exports the seeds of Ed25519 keys.
-const SEEDS_SINCE: Firmware = (2, 4, 0);
+use crate::device::{Device, aes_ccm, firmware, wrapped_object};
 
 /// Stands in front of wrapped data and tells it from a wrapped object, which begins with an algorithm.
 const DATA_MARK: u8 = 0x00;
@@ -27,7 +24,7 @@ pub(crate) fn export(
     let id = fields.u16()?;
     let form = match fields.rest() {
         [] => Ed25519Form::Expanded,
-        [form] if device.firmware >= SEEDS_SINCE => match form {
+        [form] if device.firmware >= firmware::ED25519_SEEDS => match form {
             0 => Ed25519Form::Expanded,
             1 => Ed25519Form::Seed,
             _ => return Err(ErrorCode::InvalidData),
@@ -38,7 +35,7 @@ pub(crate) fn export(
     require(wrap_key, Capabilities::EXPORT_WRAPPED)?;
     let object = device
         .store
-        .get((ObjectType::from_byte(kind)?, id), authority.domains)?;
+        .get((device.object_type(kind)?, id), authority.domains)?;
     permit_export(wrap_key, object)?;
     let plaintext = wrapped_object::encode(object, wrap_key.properties.algorithm, form)?;
     aes_ccm::seal(key, &plaintext)
@@ -122,7 +119,7 @@ pub(super) fn insert(
     (properties, origin, content): (Properties, Origin, Content),
 ) -> Result<Vec<u8>, ErrorCode> {
     let kind = content.kind();
-    device.algorithms.require(properties.algorithm)?;
+    device.require_for(kind, properties.algorithm)?;
     let id = device
         .store
         .insert(properties, origin.imported_wrapped(), content)?;
@@ -141,7 +138,7 @@ fn aes_key<'a>(
     let object = device
         .store
         .get((ObjectType::WrapKey, id), authority.domains)?;
-    device.algorithms.require(object.properties.algorithm)?;
+    device.require(object.properties.algorithm)?;
     match &object.content {
         Content::Wrap(key) => Ok((object, key)),
         _ => Err(ErrorCode::InvalidData),
@@ -152,7 +149,7 @@ pub(super) fn require(wrap_key: &Object, needed: Capabilities) -> Result<(), Err
     wrap_key.properties.capabilities.require(needed)
 }
 
-/// The key for data. The vendor's tests have INVALID DATA for a key that lacks the capability.
+/// The key for data. The vendor's tests have INVALID DATA for a key that lacks the capability, up to firmware 2.4.
 fn data_key<'a>(
     device: &'a Device,
     authority: &Authority,
@@ -160,9 +157,8 @@ fn data_key<'a>(
     needed: Capabilities,
 ) -> Result<&'a [u8], ErrorCode> {
     let (object, key) = aes_key(device, authority, id, needed)?;
-    if object.properties.capabilities.contains(needed) {
-        Ok(key)
-    } else {
-        Err(ErrorCode::InvalidData)
+    match require(object, needed) {
+        Err(_) if device.firmware < firmware::WRAP_DATA_PERMISSION => Err(ErrorCode::InvalidData),
+        required => required.map(|()| key),
     }
 }

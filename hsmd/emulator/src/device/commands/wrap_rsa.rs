@@ -81,7 +81,7 @@ pub(crate) fn import_key(
     let padding = Padding::read(device, &mut fields)?;
     let plaintext = open(key, &padding, fields.rest())?;
     let algorithm = properties.algorithm;
-    let content = match ObjectType::from_byte(kind)? {
+    let content = match device.object_type(kind)? {
         ObjectType::AsymmetricKey => {
             PrivateKey::from_pkcs8(algorithm, &plaintext).map(Content::Private)?
         }
@@ -120,7 +120,7 @@ impl<'a> Export<'a> {
         let wrap_key = device
             .store
             .get((ObjectType::PublicWrapKey, wrap_id), authority.domains)?;
-        device.algorithms.require(wrap_key.properties.algorithm)?;
+        device.require(wrap_key.properties.algorithm)?;
         let Content::PublicWrap(key) = &wrap_key.content else {
             return Err(ErrorCode::InvalidData);
         };
@@ -132,7 +132,7 @@ impl<'a> Export<'a> {
             Algorithm::Aes256 => 32,
             _ => return Err(ErrorCode::InvalidData),
         };
-        device.algorithms.require(algorithm)?;
+        device.require(algorithm)?;
         let padding = Padding::read(device, &mut fields)?;
         let label_digest = fields.rest();
         if label_digest.len() != padding.hash.length() {
@@ -140,7 +140,7 @@ impl<'a> Export<'a> {
         }
         let object = device
             .store
-            .get((ObjectType::from_byte(kind)?, id), authority.domains)?;
+            .get((device.object_type(kind)?, id), authority.domains)?;
         permit_export(wrap_key, object)?;
         Ok(Self {
             wrap_key,
@@ -217,7 +217,7 @@ impl Padding {
             mgf1: Hash::of_mgf1(mgf1)?,
         };
         for algorithm in [hash, mgf1, Algorithm::AesKwp] {
-            device.algorithms.require(algorithm)?;
+            device.require(algorithm)?;
         }
         Ok(padding)
     }
@@ -234,7 +234,7 @@ fn private_wrap_key<'a>(
     let object = device
         .store
         .get((ObjectType::WrapKey, id), authority.domains)?;
-    device.algorithms.require(object.properties.algorithm)?;
+    device.require(object.properties.algorithm)?;
     let Content::RsaWrap(key) = &object.content else {
         return Err(ErrorCode::InvalidData);
     };

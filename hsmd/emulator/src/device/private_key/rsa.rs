@@ -1,10 +1,12 @@
 //! RSA keys of 2048, 3072 and 4096 bits with the public exponent 65537.
 
+mod public;
+
 use getrandom::SysRng;
-use rsa::pkcs1::{EncodeRsaPrivateKey as _, EncodeRsaPublicKey as _};
+use rsa::pkcs1::EncodeRsaPrivateKey as _;
 use rsa::rand_core::UnwrapErr;
 use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
-use rsa::{BoxedUint, Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey, hazmat};
+use rsa::{BoxedUint, Pkcs1v15Sign, RsaPrivateKey, hazmat};
 use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
@@ -13,6 +15,8 @@ use super::padding;
 use crate::device::algorithm::Algorithm;
 use crate::device::error::ErrorCode;
 use crate::device::hash::Hash;
+
+pub(crate) use public::RsaPublic;
 
 const PUBLIC_EXPONENT: u32 = 65_537;
 
@@ -190,67 +194,6 @@ impl RsaKey {
         hazmat::rsa_decrypt_and_check(&self.0, None::<&mut SysRng>, &number)
             .map(|number| Zeroizing::new(number.to_be_bytes().to_vec()))
             .map_err(|_| ErrorCode::InvalidData)
-    }
-}
-
-/// A public key.
-pub(crate) struct RsaPublic(RsaPublicKey);
-
-impl RsaPublic {
-    /// Makes a key from its modulus, big endian.
-    ///
-    /// # Errors
-    /// [`ErrorCode::WrongLength`] for another length, [`ErrorCode::InvalidData`] for a number that is even or
-    /// too small, or an algorithm that is not RSA.
-    pub(crate) fn import(algorithm: Algorithm, modulus: &[u8]) -> Result<Self, ErrorCode> {
-        if modulus.len() != modulus_length(algorithm)? {
-            return Err(ErrorCode::WrongLength);
-        }
-        if !matches!((modulus.first(), modulus.last()), (Some(0x80..), Some(last)) if last & 1 == 1)
-        {
-            return Err(ErrorCode::InvalidData);
-        }
-        let modulus = BoxedUint::from_be_slice_vartime(modulus);
-        RsaPublicKey::new(modulus, PUBLIC_EXPONENT.into())
-            .map(Self)
-            .map_err(|_| ErrorCode::InvalidData)
-    }
-
-    /// The modulus, big endian: what [`RsaPublic::import`] makes this key from.
-    pub(crate) fn modulus(&self) -> Vec<u8> {
-        self.0.n_bytes().to_vec()
-    }
-
-    /// Whether the signature, RSASSA-PKCS1-v1_5, is this key's over the digest.
-    pub(crate) fn verifies_pkcs1(&self, hash: Hash, digest: &[u8], signature: &[u8]) -> bool {
-        self.0.verify(pkcs1_scheme(hash), digest, signature).is_ok()
-    }
-
-    /// The key in PKCS#1, DER (RFC 8017, A.1.1).
-    pub(crate) fn to_pkcs1(&self) -> Result<Vec<u8>, ErrorCode> {
-        self.0
-            .to_pkcs1_der()
-            .map(|document| document.into_vec())
-            .map_err(|_| ErrorCode::CommandUnexecuted)
-    }
-
-    /// Length of the modulus, and with it of ciphertexts, in bytes.
-    pub(crate) fn modulus_length(&self) -> usize {
-        self.0.size()
-    }
-
-    /// RSAES-OAEP; see [`RsaKey::oaep_decrypt`]. [`ErrorCode::WrongLength`] if the message does not fit.
-    pub(crate) fn oaep_encrypt(
-        &self,
-        mgf1: Hash,
-        label_digest: &[u8],
-        message: &[u8],
-    ) -> Result<Vec<u8>, ErrorCode> {
-        let encoded = padding::oaep_encode(message, label_digest, mgf1, self.0.size())?;
-        let number = BoxedUint::from_be_slice_vartime(&encoded);
-        hazmat::rsa_encrypt(&self.0, &number)
-            .map(|number| number.to_be_bytes().to_vec())
-            .map_err(|_| ErrorCode::CommandUnexecuted)
     }
 }
 
