@@ -7,6 +7,7 @@ mod dev;
 mod doctor;
 mod journal;
 mod key;
+mod ledger;
 mod run;
 mod show;
 mod state;
@@ -50,6 +51,9 @@ enum Command {
     /// Create the state of a new deployment, and show the marks.
     #[command(subcommand)]
     State(state::Command),
+    /// Marks that several signers share, through etcd.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// Read the journal.
     #[command(subcommand)]
     Journal(journal::Command),
@@ -116,6 +120,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Doctor(printed) => doctor::run(&printed),
         Command::Key(command) => key::run(&command),
         Command::State(command) => state::run(&command),
+        Command::Ledger(command) => ledger::run(&command),
         Command::Journal(command) => journal::run(&command),
     }
 }

@@ -27,8 +27,8 @@ use check::Purpose;
 use crate::advisories;
 
 pub use error::{Error, Problem};
-pub use ledger::{EtcdEndpoint, Ledger, LedgerFiles};
 pub(crate) use files::{FileFault, is_elsewhere, private};
+pub use ledger::{EtcdEndpoint, Ledger, LedgerFiles};
 
 /// A checked configuration. All paths are absolute.
 #[derive(Debug)]

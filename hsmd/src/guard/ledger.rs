@@ -88,7 +88,7 @@ impl Row {
                 "a row of format {format}, and this version knows {FORMAT}: another version of hsmd wrote it"
             ));
         }
-        let ids = |ids: &[Vec<u8>]| ids.iter().map(|id| Id::new(id)).collect();
+        let ids = |ids: &[Vec<u8>]| ids.iter().map(|id| Id::new(id)).collect::<Result<_, _>>();
         let last = match row.position {
             None => None,
             position => Some(Last {

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use hsm_device::{Identity, PublicKey};
 use hsm_journal::{Journal, Ticket, Urgency};
 use hsm_policy::cometbft::{ChainId, Message};
-use hsm_policy::conflict::{self, Conflict, Verdict};
+use hsm_policy::conflict::{self, Conflict, Mark, Verdict};
 use hsm_policy::identity::Caller;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
@@ -309,29 +309,49 @@ impl Guard {
         });
         let ticket = {
             let mut state = self.lock()?;
-            if let Some(known) = state.pinned(name)
-                && known != *public_key
-            {
-                return Err(Error::AlreadyKnown(format!(
-                    "key {name} is pinned to public key {known}, and the device shows {public_key}: \
-                     give the new key a name of its own"
-                )));
-            }
-            if let Some(known) = state.mark(public_key, chain) {
-                let names = state.key(public_key).map(|key| key.names.join(", "));
-                return Err(Error::AlreadyKnown(format!(
-                    "public key {public_key} is known for chain {chain} already, as {}, with {}: \
-                     its mark stays as it is",
-                    names.unwrap_or_default(),
-                    known.mark.last.as_ref().map_or_else(
-                        || format!("nothing signed above height {}", known.mark.initial_height),
-                        |last| format!("{} reserved last", last.position),
-                    ),
-                )));
-            }
+            refuse_known(&state, name, public_key, chain)?;
             self.append(&mut state, now, event, Urgency::Now)?
         };
         Ok(self.journal.durable(ticket).await?)
+    }
+
+    /// Whether a key could be made known: what has to be found out before a ledger is touched for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyKnown`].
+    pub(crate) fn refuse_known(
+        &self,
+        name: &str,
+        public_key: &PublicKey,
+        chain: &ChainId,
+    ) -> Result<(), Error> {
+        refuse_known(&*self.lock()?, name, public_key, chain)
+    }
+
+    /// Binds a known key to a ledger whose row has this mark. Durable on return. False where the key's own mark is
+    /// no longer covered by it; nothing is changed then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`].
+    pub(crate) async fn bind(
+        &self,
+        (public_key, chain): &(PublicKey, ChainId),
+        row: &Mark,
+        seen: wire::LedgerMark,
+        now: SystemTime,
+    ) -> Result<bool, Error> {
+        let ticket = {
+            let mut state = self.lock()?;
+            let known = state.mark(public_key, chain);
+            if !known.is_some_and(|known| row.covers(&known.mark)) {
+                return Ok(false);
+            }
+            self.append(&mut state, now, Event::LedgerBound(seen), Urgency::Now)?
+        };
+        self.journal.durable(ticket).await?;
+        Ok(true)
     }
 
     /// Raises the height at or below which a key signs nothing on a chain. Durable on return.
@@ -433,4 +453,33 @@ impl Guard {
             .lock()
             .map_err(|_| Error::Internal("a thread panicked while it held the marks".to_owned()))
     }
+}
+
+fn refuse_known(
+    state: &State,
+    name: &str,
+    public_key: &PublicKey,
+    chain: &ChainId,
+) -> Result<(), Error> {
+    if let Some(known) = state.pinned(name)
+        && known != *public_key
+    {
+        return Err(Error::AlreadyKnown(format!(
+            "key {name} is pinned to public key {known}, and the device shows {public_key}: give the \
+             new key a name of its own"
+        )));
+    }
+    if let Some(known) = state.mark(public_key, chain) {
+        let names = state.key(public_key).map(|key| key.names.join(", "));
+        return Err(Error::AlreadyKnown(format!(
+            "public key {public_key} is known for chain {chain} already, as {}, with {}: its mark \
+             stays as it is",
+            names.unwrap_or_default(),
+            known.mark.last.as_ref().map_or_else(
+                || format!("nothing signed above height {}", known.mark.initial_height),
+                |last| format!("{} reserved last", last.position),
+            ),
+        )));
+    }
+    Ok(())
 }

@@ -113,6 +113,41 @@ impl State {
         self.keys.get(key)?.chains.get(chain).map(Box::as_ref)
     }
 
+    /// 16 random bytes that tell this deployment from every other.
+    #[must_use]
+    pub fn deployment_id(&self) -> &[u8] {
+        &self.deployment_id
+    }
+
+    /// All keys and chains whose marks are shared through a ledger.
+    #[must_use]
+    pub fn in_ledgers(&self) -> Vec<(PublicKey, ChainId)> {
+        let places = self.keys.iter().flat_map(|(key, pinned)| {
+            let shared = pinned
+                .chains
+                .iter()
+                .filter(|(_, known)| known.ledger.is_some());
+            shared.map(|(chain, _)| (*key, chain.clone()))
+        });
+        places.collect()
+    }
+
+    /// Whether a key's mark on a chain is shared through a ledger.
+    #[must_use]
+    pub fn is_in_ledger(&self, (key, chain): &(PublicKey, ChainId)) -> bool {
+        self.mark(key, chain)
+            .is_some_and(|known| known.ledger.is_some())
+    }
+
+    /// The ledger that a key is bound to on a chain, 32 lower-case hexadecimal digits; empty where there is none.
+    #[must_use]
+    pub fn ledger_id(&self, key: &PublicKey, chain: &ChainId) -> String {
+        let binding = self
+            .mark(key, chain)
+            .and_then(|known| known.ledger.as_ref());
+        binding.map_or_else(String::new, |binding| binding.ledger_id.to_string())
+    }
+
     /// Who the device of this name has to be, where that was pinned.
     #[must_use]
     pub fn device(&self, name: &str) -> Option<&Identity> {
@@ -300,8 +335,7 @@ impl State {
             initial_height: pinned.initial_height,
             last: None,
         };
-        key.chains
-            .insert(chain, Box::new(ChainMark::new(mark)));
+        key.chains.insert(chain, Box::new(ChainMark::new(mark)));
         for device in pinned.devices {
             if !key.devices.contains(&device) {
                 key.devices.push(device);

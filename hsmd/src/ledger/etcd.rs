@@ -134,7 +134,7 @@ impl Etcd {
         &self,
         key: &[u8],
         old: Option<&[u8]>,
-        new: &[u8],
+        new: Vec<u8>,
         deadline: Instant,
     ) -> Result<Swapped, Unavailable> {
         let (target, union) = match old {
@@ -154,7 +154,7 @@ impl Etcd {
             }],
             success: vec![operation(Request::RequestPut(PutRequest {
                 key: key.clone(),
-                value: new.to_vec(),
+                value: new.clone(),
             }))],
             failure: vec![operation(Request::RequestRange(RangeRequest { key }))],
         };
@@ -165,7 +165,7 @@ impl Etcd {
             .await?;
         if answer.succeeded {
             let mut done = of(answer.header, Vec::new())?;
-            done.value = Some(new.to_vec());
+            done.value = Some(new);
             return Ok(Swapped::Done(done));
         }
         let read = answer.responses.into_iter().find_map(|op| op.response);

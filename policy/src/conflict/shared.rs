@@ -71,13 +71,7 @@ mod tests {
     }
 
     fn all() -> Vec<Mark> {
-        let lasts = [
-            None,
-            Some((5, 0)),
-            Some((5, 1)),
-            Some((5, 2)),
-            Some((6, 1)),
-        ];
+        let lasts = [None, Some((5, 0)), Some((5, 1)), Some((5, 2)), Some((6, 1))];
         let with = |initial| lasts.map(|last| mark(initial, last));
         [with(0), with(3)].concat()
     }
@@ -88,7 +82,10 @@ mod tests {
             assert!(one.covers(&one));
             for other in all() {
                 let merged = one.merged(&other);
-                assert!(merged.covers(&one) && merged.covers(&other), "{one:?} {other:?}");
+                assert!(
+                    merged.covers(&one) && merged.covers(&other),
+                    "{one:?} {other:?}"
+                );
                 assert_eq!(merged, other.merged(&one));
                 assert_eq!(one.covers(&other), merged == one, "{one:?} {other:?}");
             }
