@@ -7,6 +7,8 @@
 
 mod etcd;
 mod member;
+#[cfg(test)]
+mod model;
 mod reconcile;
 
 use std::collections::HashMap;
