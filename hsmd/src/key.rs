@@ -77,7 +77,9 @@ pub async fn init(
             initial_height: request.height,
             last: None,
         };
-        row = Some(ledger.enter(&place, request.ledger(), &mark).await?.1);
+        // Nothing is signed with it before it is pinned, so that no signer has to be waited for.
+        let entered = ledger.enter(&place, request.ledger(), &mark, [].into());
+        row = Some(entered.await?.1);
     }
     guard
         .pin_shared(

@@ -91,3 +91,27 @@ fn endpoint(text: &str) -> Option<EtcdEndpoint> {
         port: port.parse().ok().filter(|port| *port > 0)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_an_https_address_with_a_port_and_nothing_else() {
+        for good in ["https://etcd-a.example.org:2379", "https://10.0.0.1:1"] {
+            assert_eq!(endpoint(good).unwrap().to_string(), good);
+        }
+        for bad in [
+            "http://etcd:2379",
+            "https://etcd",
+            "https://:2379",
+            "https://etcd:0",
+            "https://etcd:2379/",
+            "https://user@etcd:2379",
+            "https://etcd:70000",
+            "",
+        ] {
+            assert_eq!(endpoint(bad), None, "{bad}");
+        }
+    }
+}

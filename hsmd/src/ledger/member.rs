@@ -1,5 +1,6 @@
 //! How a key comes to a ledger, and how its mark is moved there.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use hsm_policy::conflict::Mark;
@@ -17,7 +18,8 @@ use crate::guard::{self, Guard};
 
 impl Ledger {
     /// Makes the row, or makes this signer a member of the one that is there, at `mark` or above. It binds nothing
-    /// here yet. Done again after a crash, with [`LedgerUse::Join`], it comes to the same.
+    /// here yet. Done again after a crash, with [`LedgerUse::Join`], it comes to the same. A new row waits for the
+    /// journals of `awaited`.
     ///
     /// # Errors
     ///
@@ -27,10 +29,11 @@ impl Ledger {
         place: &Place,
         how: LedgerUse,
         mark: &Mark,
+        awaited: BTreeSet<Id>,
     ) -> Result<(Mark, wire::LedgerMark), Error> {
         let deadline = Instant::now() + PATIENCE;
         match how {
-            LedgerUse::Create => self.create(place, mark, deadline).await,
+            LedgerUse::Create => self.create(place, mark, awaited, deadline).await,
             LedgerUse::Join => self.join(place, mark, deadline).await,
             LedgerUse::None => Err(Error::Refused("say create or join".to_owned())),
         }
@@ -40,6 +43,7 @@ impl Ledger {
         &self,
         place: &Place,
         mark: &Mark,
+        awaited: BTreeSet<Id>,
         deadline: Instant,
     ) -> Result<(Mark, wire::LedgerMark), Error> {
         let mut id = [0; 16];
@@ -48,7 +52,7 @@ impl Ledger {
             ledger_id: Id::new(&id).map_err(Error::Refused)?,
             generation: 1,
             members: [self.signer].into(),
-            awaited: [].into(),
+            awaited,
             mark: mark.clone(),
         };
         let key = row_key(place);
@@ -85,7 +89,7 @@ impl Ledger {
                     place.0, place.1
                 ))
             })?;
-            if !row.awaited.is_empty() {
+            if row.awaited.iter().any(|id| *id != self.signer) {
                 let awaited: Vec<_> = row.awaited.iter().map(ToString::to_string).collect();
                 let awaited = awaited.join(", ");
                 return Err(Doubt::Awaited { awaited }.into());
@@ -102,6 +106,9 @@ impl Ledger {
     }
 
     /// Takes a key that is known into a ledger, at its mark or above. Durable on return.
+    ///
+    /// Until the journal has it that the key is bound, it may be signed with here without the ledger. A new row
+    /// therefore waits for this signer first, so that no other one can join it meanwhile.
     ///
     /// # Errors
     ///
@@ -124,9 +131,10 @@ impl Ledger {
                 ))
                 .into());
             }
-            let (raised, row) = self.enter(place, how, &mark).await?;
+            let awaited = [self.signer].into();
+            let (raised, row) = self.enter(place, how, &mark, awaited).await?;
             if guard.bind(place, &raised, row, SystemTime::now()).await? {
-                return Ok(());
+                return self.merge(guard, place, &mut slot).await;
             }
             // Something was signed meanwhile; the row is there by now.
             how = LedgerUse::Join;

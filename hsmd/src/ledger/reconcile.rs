@@ -26,9 +26,19 @@ impl Ledger {
     }
 
     async fn reconcile_one(&self, guard: &Guard, place: &Place) -> Result<(), Error> {
-        let deadline = Instant::now() + PATIENCE;
         let slot = self.slot(place);
-        let mut slot = lock(&slot, deadline).await?;
+        let mut slot = lock(&slot, Instant::now() + PATIENCE).await?;
+        self.merge(guard, place, &mut slot).await
+    }
+
+    /// Merges this journal into the row, where it is not in order or waits for this signer.
+    pub(super) async fn merge(
+        &self,
+        guard: &Guard,
+        place: &Place,
+        slot: &mut Slot,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + PATIENCE;
         let (etcd, key) = (self.etcd()?, row_key(place));
         slot.value = None;
         loop {
@@ -36,11 +46,21 @@ impl Ledger {
                 return Ok(());
             };
             let (before, value) = seen(etcd.read(&key, deadline).await?)?;
-            if binding.distrusted.is_none() {
-                let judged = binding.judge(&mark, slot.revision, &before);
-                if matches!(judged, Ok(_) | Err(Doubt::Awaited { .. })) {
+            let judged = binding.judge(&mark, slot.revision, &before);
+            if binding.distrusted.is_none() && matches!(judged, Ok(_) | Err(Doubt::Awaited { .. }))
+            {
+                let Some(mut row) = before.row else {
+                    return Ok(());
+                };
+                if !row.awaited.remove(&self.signer) {
                     return Ok(());
                 }
+                // It is in this generation, and the row covers it: nothing is new but that it is not waited for.
+                let swap = etcd.swap(&key, value.as_deref(), row.encode(), deadline);
+                if let Swapped::Done(_) = swap.await? {
+                    return Ok(());
+                }
+                continue;
             }
             let merged = binding.reconciled(&mark, self.signer, before.row.as_ref());
             let merged = merged.map_err(Error::Refused)?;
@@ -49,10 +69,7 @@ impl Ledger {
                 let (after, _) = seen(answer)?;
                 let event = Event::LedgerReconciled(ledger_mark(place, &merged, &after));
                 guard.record_durably(event, SystemTime::now()).await?;
-                *slot = Slot {
-                    value: None,
-                    revision: after.revision,
-                };
+                slot.revision = after.revision;
                 return Ok(());
             }
         }

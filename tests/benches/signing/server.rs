@@ -39,10 +39,23 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one that signs for `chains` chains, each with a key of its own.
     pub(crate) fn start(sockets: &Path, state: &Path, chains: usize, latency: Duration) -> Self {
+        Self::start_with(sockets, state, chains, latency, "")
+    }
+
+    /// The same, with more tables in its configuration.
+    pub(crate) fn start_with(
+        sockets: &Path,
+        state: &Path,
+        chains: usize,
+        latency: Duration,
+        tables: &str,
+    ) -> Self {
         let (port, metrics_port) = (free_port(), free_port());
         let authority = Authority::new(state, "ca");
         let keys: Vec<String> = (0..chains).map(chain_id).collect();
         let config = write_config(sockets, state, &authority, [port, metrics_port], &keys);
+        let text = std::fs::read_to_string(&config).expect("the configuration");
+        std::fs::write(&config, text + tables).expect("the configuration");
         make_known(&config, &keys);
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command
