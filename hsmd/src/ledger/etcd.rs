@@ -21,8 +21,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Status};
 use zeroize::Zeroizing;
 
 use crate::config::{self, EtcdEndpoint, LedgerFiles};
@@ -211,14 +211,18 @@ impl Etcd {
     }
 }
 
+/// The deepest cause: what tonic says itself is "transport error".
 fn sentence(status: &Status) -> String {
-    match status.code() {
-        Code::Unavailable | Code::Unknown => {
-            let source = std::error::Error::source(status);
-            source.map_or_else(|| status.message().to_owned(), ToString::to_string)
-        }
-        code => format!("{code}: {}", status.message()),
+    let mut text = match status.message() {
+        "" => status.code().to_string(),
+        message => message.to_owned(),
+    };
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
     }
+    text
 }
 
 fn of(header: Option<ResponseHeader>, rows: Vec<KeyValue>) -> Result<Answer, Unavailable> {

@@ -200,7 +200,8 @@ impl Ledger {
         let mut done = std::pin::pin!(done);
         let mut tick = tokio::time::interval(FOLLOW);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut faults: HashMap<Place, String> = HashMap::new();
+        // Whether what was said of a ledger last is that it is doubted, or only that it does not answer.
+        let mut faults: HashMap<Place, bool> = HashMap::new();
         loop {
             tokio::select! {
                 () = &mut done => return,
@@ -211,16 +212,18 @@ impl Ledger {
                     () = &mut done => return,
                     looked = self.look(guard, &place) => looked,
                 };
+                let (key, chain) = (&place.0, &place.1);
                 match looked {
-                    Ok(()) => {
+                    None => {}
+                    Some(Ok(())) => {
                         if faults.remove(&place).is_some() {
-                            tracing::info!(key = %place.0, chain = %place.1, "the ledger is in order again");
+                            tracing::info!(%key, %chain, "the ledger is in order again");
                         }
                     }
-                    Err(error) => {
-                        let error = error.to_string();
-                        if faults.insert(place.clone(), error.clone()).as_ref() != Some(&error) {
-                            tracing::error!(key = %place.0, chain = %place.1, error, "the ledger is not in order");
+                    Some(Err(error)) => {
+                        let is_doubted = matches!(error, Error::Doubt(_));
+                        if faults.insert(place.clone(), is_doubted) != Some(is_doubted) {
+                            tracing::error!(%key, %chain, %error, "the ledger is not in order");
                         }
                     }
                 }
@@ -228,17 +231,17 @@ impl Ledger {
         }
     }
 
-    async fn look(&self, guard: &Guard, place: &Place) -> Result<(), Error> {
+    /// `None` where somebody else is at the row, who looks at it himself.
+    async fn look(&self, guard: &Guard, place: &Place) -> Option<Result<(), Error>> {
         let slot = self.slot(place);
-        // Who holds it looks at the row itself.
-        let Ok(mut slot) = slot.try_lock() else {
-            return Ok(());
-        };
-        let answer = self
-            .etcd()?
-            .read(&row_key(place), Instant::now() + PATIENCE)
-            .await?;
-        take(guard, place, &mut slot, answer).await
+        let mut slot = slot.try_lock().ok()?;
+        Some(self.refresh(guard, place, &mut slot).await)
+    }
+
+    async fn refresh(&self, guard: &Guard, place: &Place, slot: &mut Slot) -> Result<(), Error> {
+        let deadline = Instant::now() + PATIENCE;
+        let answer = self.etcd()?.read(&row_key(place), deadline).await?;
+        take(guard, place, slot, answer).await
     }
 
     fn etcd(&self) -> Result<&Etcd, Error> {

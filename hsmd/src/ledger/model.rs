@@ -62,14 +62,15 @@ struct World {
     row: Row,
     revision: u64,
     backup: Option<(Row, u64)>,
-    is_restored: bool,
+    /// How many messages had been signed when it was restored.
+    restored: Option<usize>,
     crashes: u8,
     signers: Vec<Signer>,
     /// The sign bytes that left.
     signed: Vec<Vec<u8>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Action {
     Ask(usize, i64),
     Step(usize),
@@ -147,8 +148,7 @@ impl World {
     }
 
     fn step(&mut self, signer: usize, is_split: bool) {
-        let it = &mut self.signers[signer];
-        it.task = match it.task.clone() {
+        let next = match self.signers[signer].task.clone() {
             Task::Idle => Task::Idle,
             Task::Asked(height) => self.ask_row(signer, height, is_split),
             Task::Compared(height) => {
@@ -159,6 +159,7 @@ impl World {
             }
             Task::Cleared(height) => {
                 let asked = message(signer, height);
+                let it = &mut self.signers[signer];
                 match conflict::judge(&it.mark, &asked, 1000) {
                     Ok(Verdict::Sign) => {
                         it.mark = row_of(&it.mark, it).with_message(&asked).mark;
@@ -178,6 +179,7 @@ impl World {
                 Task::Idle
             }
         };
+        self.signers[signer].task = next;
     }
 
     /// As `Ledger::clear`.
@@ -287,7 +289,7 @@ impl Hash for World {
         (
             self.row.encode(),
             self.revision,
-            self.is_restored,
+            self.restored,
             self.crashes,
         )
             .hash(state);
@@ -339,7 +341,7 @@ impl Model for Protocol {
             row,
             revision: 1,
             backup: None,
-            is_restored: false,
+            restored: None,
             crashes: self.crashes,
             signers: vec![signer; usize::from(self.signers)],
             signed: Vec::new(),
@@ -370,7 +372,7 @@ impl Model for Protocol {
         if self.restore != Restore::Never {
             if world.backup.is_none() {
                 actions.push(Action::BackUp);
-            } else if !world.is_restored
+            } else if world.restored.is_none()
                 && (self.restore == Restore::Anytime || world.is_followed())
             {
                 actions.push(Action::Restore { is_bumped: false });
@@ -400,7 +402,7 @@ impl Model for Protocol {
                 } else {
                     revision
                 };
-                next.is_restored = true;
+                next.restored = Some(next.signed.len());
             }
             Action::Reconcile(signer) => {
                 if !next.reconcile(signer) {
@@ -439,7 +441,9 @@ impl Model for Protocol {
             }),
             Property::sometimes("signed after a restore", |model: &Self, world: &World| {
                 model.restore == Restore::Never
-                    || world.is_restored && world.signed.len() as i64 == model.heights
+                    || world
+                        .restored
+                        .is_some_and(|before| world.signed.len() > before)
             }),
         ]
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Error, Etcd, Ledger, PATIENCE, Place, Slot, Swapped, known, ledger_mark, lock, places, row_key,
-    seen, take,
+    seen,
 };
 use crate::guard::Guard;
 use crate::guard::ledger::{Binding, Doubt};
@@ -129,10 +129,8 @@ impl Ledger {
     }
 
     async fn look_now(&self, guard: &Guard, place: &Place) -> Result<(), Error> {
-        let deadline = Instant::now() + PATIENCE;
         let slot = self.slot(place);
-        let mut slot = lock(&slot, deadline).await?;
-        let answer = self.etcd()?.read(&row_key(place), deadline).await?;
-        take(guard, place, &mut slot, answer).await
+        let mut slot = lock(&slot, Instant::now() + PATIENCE).await?;
+        self.refresh(guard, place, &mut slot).await
     }
 }
