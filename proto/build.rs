@@ -1,9 +1,11 @@
 //! Generates the code from the .proto files, without a system protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["signer", "reason", "admin", "journal"].map(|name| format!("hsm/v1/{name}.proto"));
+    let files = ["signer", "reason", "admin", "ledger", "journal"]
+        .map(|name| format!("hsm/v1/{name}.proto"));
     let privval = String::from("cometbft/privval.proto");
-    for file in files.iter().chain([&privval]) {
+    let etcd = String::from("etcd/kv.proto");
+    for file in files.iter().chain([&privval, &etcd]) {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(&files, ["."])?;
@@ -14,5 +16,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     tonic_prost_build::configure().compile_fds(protox::compile([privval], ["."])?)?;
+    tonic_prost_build::configure().compile_fds(protox::compile([etcd], ["."])?)?;
     Ok(())
 }

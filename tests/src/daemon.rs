@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -125,6 +126,23 @@ impl Daemon {
         let mut command = self.command(&["run"]);
         command.args(allow_root());
         self.process = Some(Process::start("hsmd", &mut command, &self.directory));
+    }
+
+    /// Starts it in a network namespace, listening for sentries on this address there, and waits until it serves.
+    pub fn start_within(&mut self, namespace: &str, address: Ipv4Addr) {
+        let text = std::fs::read_to_string(self.config()).expect("the configuration");
+        let (port, run) = (self.port, self.command(&["run"]));
+        let here = format!("\"127.0.0.1:{port}\"");
+        let there = format!("\"{address}:{port}\"");
+        self.write("hsmd.toml", &text.replace(&here, &there));
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", namespace])
+            .arg(run.get_program())
+            .args(run.get_args())
+            .args(allow_root());
+        self.process = Some(Process::start("hsmd", &mut command, &self.directory));
+        self.wait_until_it_serves();
     }
 
     fn wait_until_it_serves(&mut self) {

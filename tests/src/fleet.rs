@@ -31,6 +31,7 @@ pub struct Line {
     key: &'static str,
     chain: &'static str,
     public_key: Vec<u8>,
+    ledger_id: String,
 }
 
 /// What is asked for.
@@ -91,6 +92,7 @@ impl Fleet {
             key,
             chain,
             public_key: daemon.public_key(key),
+            ledger_id: String::new(),
         };
         let lines = LINES.map(line);
         let issue = |name: &String| daemon.authority().sentry(name);
@@ -171,7 +173,7 @@ async fn ask_vote(
         block_id: (ask.block > 0).then(|| wire_block(ask.block)),
         timestamp: Some(ask.timestamp()),
         extension: extension.clone(),
-        ledger_id: String::new(),
+        ledger_id: line.ledger_id.clone(),
     };
     let signed = signer.sign_cometbft_vote(request).await?.into_inner();
     let asked = Vote {
@@ -206,7 +208,7 @@ async fn ask_proposal(
         pol_round: asked.pol_round,
         block_id: Some(wire_block(ask.block)),
         timestamp: Some(ask.timestamp()),
-        ledger_id: String::new(),
+        ledger_id: line.ledger_id.clone(),
     };
     let signed = signer.sign_cometbft_proposal(request).await?.into_inner();
     let asked = Proposal {
@@ -219,6 +221,24 @@ async fn ask_proposal(
 }
 
 impl Line {
+    /// A key of any hsmd, with its raw public key.
+    #[must_use]
+    pub fn new(key: &'static str, chain: &'static str, public_key: Vec<u8>) -> Self {
+        Self {
+            key,
+            chain,
+            public_key,
+            ledger_id: String::new(),
+        }
+    }
+
+    /// The same, whose requests want its mark shared through this ledger.
+    #[must_use]
+    pub fn in_ledger(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.ledger_id);
+        self
+    }
+
     fn take(&self, received: &Received, ask: Ask, step: &str, bytes: &[u8], signature: &[u8]) {
         assert!(
             sign_bytes::verifies(&self.public_key, bytes, signature),

@@ -10,9 +10,12 @@
 //! | [`cometbft`] | networks of real CometBFT nodes, and what they committed |
 //! | [`commits`] | what a network committed: signatures, and who was missing |
 //! | [`daemon`] | a running hsmd: configuration, commands, kills |
+//! | [`etcd`] | a real etcd cluster |
 //! | [`fleet`] | several sentries that ask one hsmd with several keys, without an hsm-sentry between |
 //! | [`http`] | GET from a loopback server |
+//! | [`namespace`] | a network namespace, and a link to it that can be cut |
 //! | [`node`] | plays a CometBFT node towards a signer: the privval protocol over UNIX sockets and TCP |
+//! | [`pair`] | two hsmd with one key, which share its mark through etcd |
 //! | [`process`] | child processes, their logs, and waiting |
 //! | [`sentry`] | a running hsm-sentry |
 //! | [`sign_bytes`] | canonical sign bytes by tendermint-proto, and the verification of signatures |
@@ -35,9 +38,12 @@ pub mod client;
 pub mod cometbft;
 pub mod commits;
 pub mod daemon;
+pub mod etcd;
 pub mod fleet;
 pub mod http;
+pub mod namespace;
 pub mod node;
+pub mod pair;
 pub mod process;
 pub mod sentry;
 pub mod sign_bytes;

@@ -78,6 +78,7 @@ fn make_key_known(prepared: &Prepared) -> Result<(), Error> {
         key: prepared.key.clone(),
         chain_id: prepared.chain_id.clone(),
         height: 0,
+        ledger: wire::LedgerUse::None.into(),
     };
     block_on(key::init_without_daemon(&prepared.config, &request))?;
     Ok(())

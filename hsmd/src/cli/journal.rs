@@ -89,6 +89,15 @@ fn as_text(event: &Event) -> String {
             "device failed    {}: {} calls without an answer",
             failed.device, failed.calls
         ),
+        Event::LedgerBound(seen) => format!("ledger bound     {}", ledger_row(seen)),
+        Event::LedgerSeen(seen) => format!("ledger seen      {}", ledger_row(seen)),
+        Event::LedgerReconciled(seen) => format!("ledger merged    {}", ledger_row(seen)),
+        Event::LedgerDistrusted(distrusted) => format!(
+            "LEDGER REFUSED   {} on {}: {}",
+            key_text(distrusted.public_key.as_ref()),
+            distrusted.chain_id,
+            distrusted.reason
+        ),
         Event::Reserved(reserved) => format!(
             "reserved         {} on {} at {} for {}",
             reserved.key,
@@ -115,6 +124,23 @@ fn as_text(event: &Event) -> String {
             )
         }
     }
+}
+
+fn ledger_row(seen: &wire::LedgerMark) -> String {
+    let row = seen.row.clone().unwrap_or_default();
+    format!(
+        "{} on {} at {} in {}, generation {}, revision {}",
+        key_text(seen.public_key.as_ref()),
+        seen.chain_id,
+        position(row.position.as_ref()),
+        hex::encode(&row.ledger_id),
+        row.generation,
+        seen.revision
+    )
+}
+
+fn key_text(key: Option<&wire::PublicKey>) -> String {
+    key.map_or_else(String::new, |key| hex::encode(&key.bytes))
 }
 
 fn alarms(audit: &wire::DeviceAudit) -> String {
@@ -161,6 +187,7 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
                 "initial_height": pinned.initial_height,
                 "devices": pinned.devices,
                 "device_identities": pinned.device_identities.iter().map(identity_json).collect::<Vec<_>>(),
+                "ledger": pinned.ledger.as_ref().map(ledger_json),
             }),
         ),
         Event::KeyAdvanced(advanced) => (
@@ -170,6 +197,17 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
                 "public_key": public_key(advanced.public_key.as_ref()),
                 "chain_id": advanced.chain_id,
                 "initial_height": advanced.initial_height,
+            }),
+        ),
+        Event::LedgerBound(seen) => ("ledger_bound", ledger_json(seen)),
+        Event::LedgerSeen(seen) => ("ledger_seen", ledger_json(seen)),
+        Event::LedgerReconciled(seen) => ("ledger_reconciled", ledger_json(seen)),
+        Event::LedgerDistrusted(distrusted) => (
+            "ledger_distrusted",
+            json!({
+                "public_key": public_key(distrusted.public_key.as_ref()),
+                "chain_id": distrusted.chain_id,
+                "reason": distrusted.reason,
             }),
         ),
         Event::Reserved(reserved) => ("reserved", reserved_json(reserved)),
@@ -254,6 +292,28 @@ fn reserved_json(reserved: &wire::Reserved) -> Value {
         "sign_bytes": hex::encode(&reserved.sign_bytes),
         "timestamp": show::moment(reserved.timestamp.as_ref()),
         "extension_sign_bytes": reserved.extension_sign_bytes.as_ref().map(hex::encode),
+        "ledger_revision": reserved.ledger_revision,
+    })
+}
+
+fn ledger_json(seen: &wire::LedgerMark) -> Value {
+    let row = seen.row.clone().unwrap_or_default();
+    let ids = |ids: &[Vec<u8>]| ids.iter().map(hex::encode).collect::<Vec<_>>();
+    json!({
+        "public_key": public_key(seen.public_key.as_ref()),
+        "chain_id": seen.chain_id,
+        "ledger_id": hex::encode(&row.ledger_id),
+        "cluster_id": format!("{:016x}", seen.cluster_id),
+        "revision": seen.revision,
+        "generation": row.generation,
+        "members": ids(&row.members),
+        "awaited": ids(&row.awaited),
+        "initial_height": row.initial_height,
+        "height": row.position.map(|position| position.height),
+        "round": row.position.map(|position| position.round),
+        "step": row.position.as_ref().map(show::step_name),
+        "sign_bytes": hex::encode(&row.sign_bytes),
+        "extension_sign_bytes": row.extension_sign_bytes.as_ref().map(hex::encode),
     })
 }
 

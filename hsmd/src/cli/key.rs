@@ -5,9 +5,11 @@ use hsm_device::{Algorithm, PublicKey};
 use hsm_proto::v1 as wire;
 use serde_json::json;
 
+use super::ledger::Use;
 use super::output::{say, write};
 use super::{Configured, Error, Printed, admin, block_on, show};
 use crate::config::Config;
+use crate::ledger::Ledger;
 use crate::{daemon, devices, hardening, key};
 
 #[derive(Subcommand)]
@@ -34,6 +36,10 @@ pub(super) struct Init {
     /// a height that the key's earlier signer surely did not pass.
     #[arg(long, value_name = "H")]
     height: i64,
+    /// Share the key's mark on this chain with other signers of the key, through etcd: `create` on the first of
+    /// them, `join` on every other.
+    #[arg(long, value_enum)]
+    ledger: Option<Use>,
     #[command(flatten)]
     configured: Configured,
     /// Run as root, where no daemon runs. Files that are made then belong to root.
@@ -117,6 +123,7 @@ async fn init_key(init: &Init) -> Result<wire::KeyState, Error> {
         key: init.name.clone(),
         chain_id: init.chain.clone(),
         height: init.height,
+        ledger: init.ledger.map_or(0, |how| how.to_wire().into()),
     };
     if let Some(mut client) = admin::find(&config.admin_socket).await? {
         let answer = client.init_key(request).await;
@@ -163,7 +170,8 @@ pub(super) async fn init_without_daemon(
     let (guard, _) = daemon::open_guard(config, None)?;
     let keyring = devices::keyring(config, devices::start(config)?)?;
     devices::pin(keyring.devices(), &guard)?;
-    let made = key::init(&keyring, &guard, request).await;
+    let ledger = Ledger::new(config.ledger.as_ref(), &guard, config.deadline)?;
+    let made = key::init(&keyring, &guard, &ledger, request).await;
     let key = keyring.get(&request.key);
     let state = key.map(|key| key::key_state(key, &guard)).transpose();
     for device in keyring.devices() {

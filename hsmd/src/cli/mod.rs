@@ -7,6 +7,7 @@ mod dev;
 mod doctor;
 mod journal;
 mod key;
+mod ledger;
 mod output;
 mod run;
 mod show;
@@ -51,6 +52,9 @@ enum Command {
     /// Create the state of a new deployment, and show the marks.
     #[command(subcommand)]
     State(state::Command),
+    /// Marks that several signers share, through etcd.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// Read the journal.
     #[command(subcommand)]
     Journal(journal::Command),
@@ -117,6 +121,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Key(command) => key::run(&command),
         Command::State(command) => state::run(&command),
+        Command::Ledger(command) => ledger::run(&command),
         Command::Journal(command) => journal::run(&command),
     }
 }

@@ -50,6 +50,7 @@ fn chain_json(chain: &wire::ChainState) -> Value {
     json!({
         "chain_id": chain.chain_id,
         "initial_height": chain.initial_height,
+        "ledger_id": chain.ledger_id,
         "last": chain.last.as_ref().map(|last| json!({
             "height": last.height,
             "round": last.round,
@@ -71,7 +72,11 @@ pub(super) fn chain_line(chain: &wire::ChainState) -> String {
         None => "nothing signed yet".to_owned(),
     };
     let (id, height) = (&chain.chain_id, chain.initial_height);
-    format!("{id}: nothing at or below {height}; {last}")
+    let ledger = match chain.ledger_id.as_str() {
+        "" => String::new(),
+        id => format!("; shared through ledger {id}"),
+    };
+    format!("{id}: nothing at or below {height}; {last}{ledger}")
 }
 
 /// The key as a create-validator transaction of the Cosmos SDK wants it.

@@ -100,7 +100,7 @@ fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
             say!("             last fault: {}", device.fault);
         }
         if device.unknown_signatures > 0 {
-            println!(
+            say!(
                 "             ALARM: {} signatures that hsmd did not ask for: `hsmd doctor` says what to do",
                 device.unknown_signatures
             );

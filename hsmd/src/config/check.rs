@@ -11,7 +11,7 @@ use hsm_policy::identity::TrustDomain;
 use super::error::Problems;
 use super::{
     Anchor, Config, Error, FileFault, Listen, Log, LogFormat, MockDevices, State, devices, files,
-    keys, raw,
+    keys, ledger, raw,
 };
 use crate::advisories::{Action, Advisories, Rule};
 
@@ -64,6 +64,7 @@ pub(super) fn check(
     let log = checker.log(raw.log.unwrap_or_default());
     let state = checker.state(raw.state.unwrap_or_default());
     let advisories = checker.advisories(raw.advisories.unwrap_or_default());
+    let ledger = raw.ledger.map(|raw| ledger::check(&mut checker, raw));
     let declared = raw
         .device
         .iter()
@@ -105,6 +106,7 @@ pub(super) fn check(
             log,
             state,
             advisories,
+            ledger: ledger.flatten(),
             devices,
             keys,
         }),

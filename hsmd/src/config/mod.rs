@@ -9,6 +9,7 @@ mod devices;
 mod error;
 mod files;
 mod keys;
+mod ledger;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::advisories;
 
 pub use error::{Error, Problem};
 pub(crate) use files::{FileFault, is_elsewhere, private};
+pub use ledger::{EtcdEndpoint, Ledger, LedgerFiles};
 
 /// A checked configuration. All paths are absolute.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub struct Config {
     pub state: State,
     /// `[advisories]`.
     pub advisories: advisories::Rule,
+    /// `[ledger]`: through which marks are shared with other signers. None: no key here may be bound to one.
+    pub ledger: Option<Ledger>,
     /// `[[device]]`, in the file's order; at least one; names are unique.
     pub devices: Vec<Device>,
     /// `[[key]]`, in the file's order; names are unique.

@@ -16,6 +16,7 @@ pub(super) struct Config {
     pub(super) log: Option<Log>,
     pub(super) state: Option<State>,
     pub(super) advisories: Option<Advisories>,
+    pub(super) ledger: Option<Ledger>,
     #[serde(default)]
     pub(super) device: Vec<Device>,
     #[serde(default)]
@@ -65,6 +66,16 @@ pub(super) struct Advisories {
     pub(super) action: Option<String>,
     #[serde(default)]
     pub(super) accept: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ledger {
+    #[serde(default)]
+    pub(super) endpoints: Vec<String>,
+    pub(super) ca: Option<String>,
+    pub(super) certificate: Option<String>,
+    pub(super) private_key: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,7 @@
 //! journal's entries. A reservation is handed out once its entry is durable, and not before.
 
 pub mod entry;
+pub mod ledger;
 mod refusals;
 mod reservation;
 mod state;
@@ -15,12 +16,13 @@ use std::time::SystemTime;
 use hsm_device::{Identity, PublicKey};
 use hsm_journal::{Journal, Ticket};
 use hsm_policy::cometbft::{ChainId, Message};
-use hsm_policy::conflict::{self, Conflict, Verdict};
+use hsm_policy::conflict::{self, Conflict, Mark, Verdict};
 use hsm_policy::identity::Caller;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 
 use crate::sync::{Mutex, MutexGuard};
+use ledger::Cleared;
 
 pub use refusals::Refusals;
 pub use reservation::Reservation;
@@ -65,6 +67,17 @@ pub enum Error {
         asked: i64,
         /// The greater of the last height signed and the initial one.
         mark: i64,
+    },
+    /// The mark is shared through a ledger, which has to be asked first.
+    #[error(
+        "key {key} shares its mark on chain {chain} through a ledger, and was about to be used without it; send \
+         the request again"
+    )]
+    LedgerFirst {
+        /// The key's name.
+        key: String,
+        /// The chain id.
+        chain: String,
     },
     /// The journal took no entry, or could not make it durable.
     #[error(transparent)]
@@ -118,12 +131,31 @@ impl Guard {
         ask: Ask<'_>,
         now: SystemTime,
     ) -> Result<Reservation, Error> {
-        let (reservation, ticket) = self.decide(ask, now)?;
+        self.reserve_cleared(ask, None, now).await
+    }
+
+    /// The same for a key whose ledger was asked: without `cleared`, such a key only gives again what it gave.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::reserve`], and [`Error::LedgerFirst`].
+    pub(crate) async fn reserve_cleared(
+        &self,
+        ask: Ask<'_>,
+        cleared: Option<Cleared>,
+        now: SystemTime,
+    ) -> Result<Reservation, Error> {
+        let (reservation, ticket) = self.decide(ask, cleared, now)?;
         self.journal.durable(ticket).await?;
         Ok(reservation)
     }
 
-    fn decide(&self, ask: Ask<'_>, now: SystemTime) -> Result<(Reservation, Ticket), Error> {
+    fn decide(
+        &self,
+        ask: Ask<'_>,
+        cleared: Option<Cleared>,
+        now: SystemTime,
+    ) -> Result<(Reservation, Ticket), Error> {
         let mut state = self.lock()?;
         let known = state
             .mark(ask.public_key, ask.message.chain_id())
@@ -152,10 +184,24 @@ impl Guard {
                 return Err(Error::Internal("a repetition of nothing".to_owned()));
             }
         };
+        let repeated = match &known.ledger {
+            None => repeated,
+            // Nothing is asked of a device.
+            Some(_) if reservation.is_complete() => repeated,
+            Some(binding) => {
+                if !cleared.is_some_and(|cleared| binding.admits(cleared)) {
+                    let (key, chain) = (ask.key.to_owned(), ask.message.chain_id().to_string());
+                    return Err(Error::LedgerFirst { key, chain });
+                }
+                // Another signer may have reserved it: what is asked of a device here has an entry here.
+                None
+            }
+        };
         let ticket = match repeated {
             Some(index) => Ticket::of(index),
             None => {
-                let event = Event::Reserved(reservation.event(ask));
+                let revision = cleared.map_or(0, |cleared| cleared.revision);
+                let event = Event::Reserved(reservation.event(ask, revision));
                 self.append(&mut state, now, event)?
             }
         };
@@ -229,6 +275,25 @@ impl Guard {
         devices: Vec<(String, Option<Identity>)>,
         now: SystemTime,
     ) -> Result<(), Error> {
+        let place = (public_key, chain);
+        self.pin_shared(name, place, initial_height, devices, None, now)
+            .await
+    }
+
+    /// The same, with the row through which the mark is shared from the beginning.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::pin`].
+    pub(crate) async fn pin_shared(
+        &self,
+        name: &str,
+        (public_key, chain): (&PublicKey, &ChainId),
+        initial_height: i64,
+        devices: Vec<(String, Option<Identity>)>,
+        ledger: Option<wire::LedgerMark>,
+        now: SystemTime,
+    ) -> Result<(), Error> {
         let identities = devices.iter().filter_map(|(device, identity)| {
             let identity = identity.as_ref()?;
             Some(entry::identity_to_wire(device, identity))
@@ -240,32 +305,53 @@ impl Guard {
             chain_id: chain.to_string(),
             initial_height,
             devices: devices.into_iter().map(|(device, _)| device).collect(),
+            ledger,
         });
         let ticket = {
             let mut state = self.lock()?;
-            if let Some(known) = state.pinned(name)
-                && known != *public_key
-            {
-                return Err(Error::AlreadyKnown(format!(
-                    "key {name} is pinned to public key {known}, and the device shows {public_key}: \
-                     give the new key a name of its own"
-                )));
-            }
-            if let Some(known) = state.mark(public_key, chain) {
-                let names = state.key(public_key).map(|key| key.names.join(", "));
-                return Err(Error::AlreadyKnown(format!(
-                    "public key {public_key} is known for chain {chain} already, as {}, with {}: \
-                     its mark stays as it is",
-                    names.unwrap_or_default(),
-                    known.mark.last.as_ref().map_or_else(
-                        || format!("nothing signed above height {}", known.mark.initial_height),
-                        |last| format!("{} reserved last", last.position),
-                    ),
-                )));
-            }
+            refuse_known(&state, name, public_key, chain)?;
             self.append(&mut state, now, event)?
         };
         Ok(self.journal.durable(ticket).await?)
+    }
+
+    /// Whether a key could be made known: what has to be found out before a ledger is touched for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyKnown`].
+    pub(crate) fn refuse_known(
+        &self,
+        name: &str,
+        public_key: &PublicKey,
+        chain: &ChainId,
+    ) -> Result<(), Error> {
+        refuse_known(&*self.lock()?, name, public_key, chain)
+    }
+
+    /// Binds a known key to a ledger whose row has this mark. Durable on return. False where the key's own mark is
+    /// no longer covered by it; nothing is changed then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`].
+    pub(crate) async fn bind(
+        &self,
+        (public_key, chain): &(PublicKey, ChainId),
+        row: &Mark,
+        seen: wire::LedgerMark,
+        now: SystemTime,
+    ) -> Result<bool, Error> {
+        let ticket = {
+            let mut state = self.lock()?;
+            let known = state.mark(public_key, chain);
+            if !known.is_some_and(|known| row.covers(&known.mark)) {
+                return Ok(false);
+            }
+            self.append(&mut state, now, Event::LedgerBound(seen))?
+        };
+        self.journal.durable(ticket).await?;
+        Ok(true)
     }
 
     /// Raises the height at or below which a key signs nothing on a chain. Durable on return.
@@ -290,6 +376,10 @@ impl Guard {
                 let (key, chain) = (name.to_owned(), chain.to_string());
                 return Err(Error::NotInitialised { key, chain });
             };
+            if known.ledger.is_some() {
+                let (key, chain) = (name.to_owned(), chain.to_string());
+                return Err(Error::LedgerFirst { key, chain });
+            }
             if height <= known.mark.height() {
                 return Err(Error::NotAbove {
                     key: name.to_owned(),
@@ -357,4 +447,33 @@ impl Guard {
             .lock()
             .map_err(|_| Error::Internal("a thread panicked while it held the marks".to_owned()))
     }
+}
+
+fn refuse_known(
+    state: &State,
+    name: &str,
+    public_key: &PublicKey,
+    chain: &ChainId,
+) -> Result<(), Error> {
+    if let Some(known) = state.pinned(name)
+        && known != *public_key
+    {
+        return Err(Error::AlreadyKnown(format!(
+            "key {name} is pinned to public key {known}, and the device shows {public_key}: give the \
+             new key a name of its own"
+        )));
+    }
+    if let Some(known) = state.mark(public_key, chain) {
+        let names = state.key(public_key).map(|key| key.names.join(", "));
+        return Err(Error::AlreadyKnown(format!(
+            "public key {public_key} is known for chain {chain} already, as {}, with {}: its mark \
+             stays as it is",
+            names.unwrap_or_default(),
+            known.mark.last.as_ref().map_or_else(
+                || format!("nothing signed above height {}", known.mark.initial_height),
+                |last| format!("{} reserved last", last.position),
+            ),
+        )));
+    }
+    Ok(())
 }

@@ -58,7 +58,13 @@ impl Reservation {
         again
     }
 
-    pub(super) fn event(&self, ask: Ask<'_>) -> wire::Reserved {
+    /// Whether nothing has to be asked of a device any more.
+    pub(super) fn is_complete(&self) -> bool {
+        let extension = self.extension_sign_bytes.is_none() || self.extension_signature.is_some();
+        self.signature.is_some() && extension
+    }
+
+    pub(super) fn event(&self, ask: Ask<'_>, ledger_revision: u64) -> wire::Reserved {
         wire::Reserved {
             caller: ask.caller.to_string(),
             key: ask.key.to_owned(),
@@ -68,6 +74,7 @@ impl Reservation {
             sign_bytes: self.sign_bytes.clone(),
             timestamp: Some(entry::timestamp_to_wire(self.timestamp)),
             extension_sign_bytes: self.extension_sign_bytes.clone(),
+            ledger_revision,
         }
     }
 }

@@ -13,6 +13,7 @@ use hsm_policy::conflict::{Last, Mark};
 use hsm_proto::v1 as wire;
 
 use super::entry;
+use super::ledger::{Binding, Row, Seen};
 use snapshot::audit_mark;
 
 /// The pinned keys and their marks.
@@ -60,6 +61,8 @@ pub struct ChainMark {
     pub mark: Mark,
     /// The entry that made `mark.last`; `None` where nothing was reserved yet.
     pub made: Option<Made>,
+    /// The ledger through which other signers share the mark.
+    pub ledger: Option<Box<Binding>>,
 }
 
 /// The reservation behind a mark.
@@ -108,6 +111,41 @@ impl State {
     #[must_use]
     pub fn mark(&self, key: &PublicKey, chain: &ChainId) -> Option<&ChainMark> {
         self.keys.get(key)?.chains.get(chain).map(Box::as_ref)
+    }
+
+    /// 16 random bytes that tell this deployment from every other.
+    #[must_use]
+    pub fn deployment_id(&self) -> &[u8] {
+        &self.deployment_id
+    }
+
+    /// All keys and chains whose marks are shared through a ledger.
+    #[must_use]
+    pub fn in_ledgers(&self) -> Vec<(PublicKey, ChainId)> {
+        let places = self.keys.iter().flat_map(|(key, pinned)| {
+            let shared = pinned
+                .chains
+                .iter()
+                .filter(|(_, known)| known.ledger.is_some());
+            shared.map(|(chain, _)| (*key, chain.clone()))
+        });
+        places.collect()
+    }
+
+    /// Whether a key's mark on a chain is shared through a ledger.
+    #[must_use]
+    pub fn is_in_ledger(&self, (key, chain): &(PublicKey, ChainId)) -> bool {
+        self.mark(key, chain)
+            .is_some_and(|known| known.ledger.is_some())
+    }
+
+    /// The ledger that a key is bound to on a chain, 32 lower-case hexadecimal digits; empty where there is none.
+    #[must_use]
+    pub fn ledger_id(&self, key: &PublicKey, chain: &ChainId) -> String {
+        let binding = self
+            .mark(key, chain)
+            .and_then(|known| known.ledger.as_ref());
+        binding.map_or_else(String::new, |binding| binding.ledger_id.to_string())
     }
 
     /// Who the device of this name has to be, where that was pinned.
@@ -167,6 +205,10 @@ impl State {
             Event::KeyAdvanced(advanced) => self.plan_advance(advanced),
             Event::Reserved(reserved) => self.plan_mark(reserved),
             Event::Signed(signed) => self.plan_signed(signed),
+            Event::LedgerBound(seen) => self.plan_ledger(seen, Bound),
+            Event::LedgerSeen(seen) => self.plan_ledger(seen, Followed),
+            Event::LedgerReconciled(seen) => self.plan_ledger(seen, Reconciled),
+            Event::LedgerDistrusted(distrusted) => self.plan_distrust(distrusted),
         }
     }
 
@@ -190,8 +232,13 @@ impl State {
                     mark.unknown_signatures = mark.unknown_signatures.saturating_sub(seen);
                 }
             }
-            Change::Pin(place, pinned, devices) => {
+            Change::Pin(place, pinned, row, devices) => {
+                let shared = place.clone();
                 self.commit_pin(place, pinned);
+                if let (Some(known), Some((mark, binding))) = (self.at(&shared), row) {
+                    known.take_in(mark, index, time);
+                    known.ledger = Some(binding);
+                }
                 self.devices.extend(devices);
             }
             Change::Advance(place, height) => {
@@ -199,10 +246,25 @@ impl State {
                     known.mark.initial_height = height;
                 }
             }
-            Change::Mark(place, last, signatures) => {
+            Change::Ledger(place, mark, binding) => {
+                if let Some(known) = self.at(&place) {
+                    known.take_in(mark, index, time);
+                    known.ledger = Some(binding);
+                }
+            }
+            Change::Distrust(place, reason) => {
+                let binding = self.at(&place).and_then(|known| known.ledger.as_mut());
+                if let Some(binding) = binding {
+                    binding.distrusted = Some(reason);
+                }
+            }
+            Change::Mark(place, last, signatures, revision) => {
                 let asked = 1 + u64::from(last.extension_sign_bytes.is_some());
                 self.asked = self.asked.saturating_add(asked);
                 if let Some(known) = self.at(&place) {
+                    if let Some(binding) = &mut known.ledger {
+                        binding.revision = binding.revision.max(revision);
+                    }
                     known.mark.last = Some(last);
                     known.made = Some(Made {
                         index,
@@ -261,7 +323,16 @@ impl State {
             }
             devices.push((shown.device.clone(), shown_by));
         }
-        Ok(Change::Pin((public_key, chain), pinned, devices))
+        let mut row = None;
+        if let Some(seen) = pinned.ledger.clone() {
+            let (place, seen) = seen_from_wire(seen)?;
+            let bound = bind(&seen, pinned.initial_height)?;
+            if place != (public_key, chain.clone()) {
+                return Err(format!("key {} pinned to another key's row", pinned.key));
+            }
+            row = Some(bound);
+        }
+        Ok(Change::Pin((public_key, chain), pinned, row, devices))
     }
 
     fn commit_pin(&mut self, (public_key, chain): Place, pinned: wire::KeyPinned) {
@@ -270,8 +341,7 @@ impl State {
             initial_height: pinned.initial_height,
             last: None,
         };
-        key.chains
-            .insert(chain, Box::new(ChainMark { mark, made: None }));
+        key.chains.insert(chain, Box::new(ChainMark::new(mark)));
         for device in pinned.devices {
             if !key.devices.contains(&device) {
                 key.devices.push(device);
@@ -317,6 +387,9 @@ impl State {
         if to <= from {
             return Err(format!("height {to} of an advance is not above {from}"));
         }
+        if known.ledger.is_some() {
+            return Err("a mark in a ledger is advanced there".to_owned());
+        }
         Ok(Change::Advance(place, to))
     }
 
@@ -351,7 +424,49 @@ impl State {
             timestamp,
             extension_sign_bytes: reserved.extension_sign_bytes,
         };
-        Ok(Change::Mark(place, last, signatures))
+        let revision = reserved.ledger_revision;
+        Ok(Change::Mark(place, last, signatures, revision))
+    }
+
+    fn plan_ledger(&self, seen: wire::LedgerMark, how: How) -> Result<Change, String> {
+        let (place, seen) = seen_from_wire(seen)?;
+        let (key, chain) = &place;
+        let known = self
+            .mark(key, chain)
+            .ok_or_else(|| format!("key {key} was never made known for chain {chain}"))?;
+        let row = seen.row.as_ref().ok_or("a ledger without a row")?;
+        let fits = match (&known.ledger, how) {
+            (None, Bound) => row.mark.covers(&known.mark),
+            (Some(binding), Followed) => {
+                let judged = binding.judge(&known.mark, 0, &seen);
+                judged.map_err(|doubt| doubt.to_string())?;
+                binding.distrusted.is_none()
+            }
+            (Some(binding), Reconciled) => {
+                row.ledger_id == binding.ledger_id
+                    && row.generation > binding.generation
+                    && row.members.is_superset(&binding.members)
+                    && row.mark.covers(&known.mark)
+            }
+            (Some(_), Bound) | (None, Followed | Reconciled) => false,
+        };
+        if !fits {
+            return Err(format!(
+                "a row of ledger {} that does not follow from what was seen before",
+                row.ledger_id
+            ));
+        }
+        let binding = Binding::of(row, seen.cluster_id, seen.revision);
+        let mark = row.mark.clone();
+        Ok(Change::Ledger(place, mark, Box::new(binding)))
+    }
+
+    fn plan_distrust(&self, distrusted: wire::LedgerDistrusted) -> Result<Change, String> {
+        let (place, known) = self.known(distrusted.public_key, &distrusted.chain_id)?;
+        if known.ledger.is_none() {
+            return Err("a ledger is distrusted that the key is not bound to".to_owned());
+        }
+        Ok(Change::Distrust(place, distrusted.reason))
     }
 
     fn plan_signed(&self, signed: wire::Signed) -> Result<Change, String> {
@@ -372,6 +487,65 @@ impl State {
     }
 }
 
+impl ChainMark {
+    pub(super) fn new(mark: Mark) -> Self {
+        Self {
+            mark,
+            made: None,
+            ledger: None,
+        }
+    }
+
+    /// Raises the mark to a ledger's, by the entry with this index. What was signed here for the same message is
+    /// kept.
+    fn take_in(&mut self, mark: Mark, index: u64, time: &prost_types::Timestamp) {
+        let message = |last: &Last| (last.position, last.sign_bytes.clone());
+        if mark.last.as_ref().map(message) != self.mark.last.as_ref().map(message) {
+            self.made = Some(Made {
+                index,
+                time: *time,
+                signatures: None,
+            });
+        } else if mark.last != self.mark.last
+            && let Some(signatures) = self.made.as_mut().and_then(|made| made.signatures.as_mut())
+        {
+            signatures.extension = None;
+        }
+        self.mark = mark;
+    }
+}
+
+/// How a row came into the journal.
+#[derive(Clone, Copy)]
+enum How {
+    Bound,
+    Followed,
+    Reconciled,
+}
+use How::{Bound, Followed, Reconciled};
+
+fn seen_from_wire(seen: wire::LedgerMark) -> Result<(Place, Seen), String> {
+    let public_key = entry::named_public_key(seen.public_key)?;
+    let chain = ChainId::new(&seen.chain_id).map_err(|error| error.to_string())?;
+    let row = seen.row.map(Row::from_wire).transpose()?;
+    let seen = Seen {
+        cluster_id: seen.cluster_id,
+        revision: seen.revision,
+        row,
+    };
+    Ok(((public_key, chain), seen))
+}
+
+/// What a key that is made known gets from its ledger.
+fn bind(seen: &Seen, initial_height: i64) -> Result<(Mark, Box<Binding>), String> {
+    let row = seen.row.as_ref().ok_or("a ledger without a row")?;
+    if row.mark.initial_height < initial_height {
+        return Err("a row below the height that a key was made known at".to_owned());
+    }
+    let binding = Binding::of(row, seen.cluster_id, seen.revision);
+    Ok((row.mark.clone(), Box::new(binding)))
+}
+
 type Place = (PublicKey, ChainId);
 
 /// What an event changes in the state, checked.
@@ -384,8 +558,15 @@ pub(super) enum Change {
     Audit(String, AuditMark),
     /// Of this device, this many unknown signatures.
     Acknowledged(String, u64),
-    Pin(Place, wire::KeyPinned, Vec<(String, Identity)>),
+    Pin(
+        Place,
+        wire::KeyPinned,
+        Option<(Mark, Box<Binding>)>,
+        Vec<(String, Identity)>,
+    ),
     Advance(Place, i64),
-    Mark(Place, Last, Option<Signatures>),
+    Mark(Place, Last, Option<Signatures>, u64),
+    Ledger(Place, Mark, Box<Binding>),
+    Distrust(Place, String),
     Signed(Place, u64, Signatures),
 }

@@ -27,6 +27,7 @@ pub use sign::Signed;
 
 use crate::guard::{Guard, Refusals};
 use crate::keyring::Keyring;
+use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Stage};
 use crate::transport::Peer;
 
@@ -35,6 +36,7 @@ pub struct Line {
     policy: Policy,
     keyring: Keyring,
     guard: Guard,
+    ledger: Ledger,
     refusals: Refusals,
     metrics: Metrics,
     deadline: Duration,
@@ -50,6 +52,7 @@ impl Line {
         policy: Policy,
         keyring: Keyring,
         guard: Guard,
+        ledger: Ledger,
         metrics: Metrics,
         deadline: Duration,
     ) -> Self {
@@ -59,6 +62,7 @@ impl Line {
             policy,
             keyring,
             guard,
+            ledger,
             refusals: Refusals::default(),
             metrics,
             deadline,
@@ -113,8 +117,15 @@ impl Line {
         watch.end(Stage::Request);
         let permitted = permit::permit(self.rules(), request, now)?;
         watch.end(Stage::Permit);
-        let reserved =
-            reserve::reserve(&self.guard, permitted, now, deadline, &self.metrics).await?;
+        let reserved = reserve::reserve(
+            &self.guard,
+            &self.ledger,
+            permitted,
+            now,
+            deadline,
+            &self.metrics,
+        )
+        .await?;
         watch.end(Stage::Reserve);
         let signed = sign::sign(reserved, deadline, &self.metrics).await?;
         watch.end(Stage::Device);
@@ -161,7 +172,9 @@ impl Line {
                         .into(),
                     public_key: public_key.as_bytes().to_vec(),
                     kinds: grant.kinds().iter().map(|kind| kind.to_string()).collect(),
-                    ledger_id: String::new(),
+                    ledger_id: self
+                        .guard
+                        .inspect(|state| state.ledger_id(&public_key, grant.chain_id()))?,
                 });
             }
         }
@@ -284,6 +297,12 @@ impl Line {
     #[must_use]
     pub fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// The ledgers through which marks are shared.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The keys and devices.

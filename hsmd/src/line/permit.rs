@@ -49,6 +49,12 @@ pub(super) fn permit(
     };
     let key = rules.keyring.get(&request.key).ok_or_else(not_known)?;
     let public_key = rules.guard.pinned(&request.key)?.ok_or_else(not_known)?;
+    let ledger = rules
+        .guard
+        .inspect(|state| state.ledger_id(&public_key, request.message.chain_id()))?;
+    if !request.ledger_id.is_empty() && request.ledger_id != ledger {
+        return Err(wrong_ledger(ledger));
+    }
     if let Some(limit) = key.message_limit() {
         fits("sign bytes", request.message.sign_bytes().len(), limit)?;
         if let Some(extension) = request.message.extension_sign_bytes() {
@@ -61,6 +67,18 @@ pub(super) fn permit(
         public_key,
         permit,
     })
+}
+
+fn wrong_ledger(bound: String) -> Refusal {
+    let bound_to = if bound.is_empty() { "none" } else { &bound };
+    Refusal::new(
+        Reason::LedgerMismatch,
+        format!(
+            "the request wants the key's marks shared through another ledger than this signer's, which is \
+             {bound_to}: compare the sentry's ledger_id with `hsmd ledger status`"
+        ),
+    )
+    .with("ledger_id", bound)
 }
 
 fn fits(what: &str, length: usize, limit: usize) -> Result<(), Refusal> {

@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::guard;
+use crate::ledger;
 use crate::transport::IdentityError;
 
 /// Why a request got no signature.
@@ -173,6 +174,7 @@ impl From<guard::Error> for Refusal {
                     ..Self::new(reason, message)
                 }
             }
+            guard::Error::LedgerFirst { .. } => Self::new(Reason::LedgerUnavailable, message),
             guard::Error::Journal(error) => error.into(),
             guard::Error::AlreadyKnown(_)
             | guard::Error::NotAbove { .. }
@@ -180,6 +182,29 @@ impl From<guard::Error> for Refusal {
                 tracing::error!(error = message, "the guard failed");
                 Self::new(Reason::Internal, "a fault of hsmd; its log has the details")
             }
+        }
+    }
+}
+
+impl From<ledger::Error> for Refusal {
+    fn from(error: ledger::Error) -> Self {
+        let error = match error {
+            ledger::Error::Guard(error) => return error.into(),
+            error => error,
+        };
+        tracing::error!(%error, "the ledger gave no way");
+        match error {
+            ledger::Error::Doubt(_) => Self::new(
+                Reason::LedgerBehind,
+                "the ledger through which the key's marks are shared is not the one that was seen before, or \
+                 lacks what was seen in it, so hsmd does not sign: its operator must look at `hsmd ledger \
+                 status`",
+            ),
+            _ => Self::new(
+                Reason::LedgerUnavailable,
+                "the ledger through which the key's marks are shared does not answer, so hsmd does not sign; \
+                 send the request again, also to another signer: see `hsmd ledger status`",
+            ),
         }
     }
 }

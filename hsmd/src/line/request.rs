@@ -18,6 +18,8 @@ pub struct Request {
     pub(super) caller: Caller,
     pub(super) key: String,
     pub(super) message: Message,
+    /// The ledger that the caller wants the mark shared through; empty where it does not care.
+    pub(super) ledger_id: String,
 }
 
 /// What a sentry may send.
@@ -45,6 +47,15 @@ impl Wire {
         match self {
             Self::Vote(vote) => &vote.chain_id,
             Self::Proposal(proposal) => &proposal.chain_id,
+        }
+    }
+
+    /// The ledger's id as sent, unchecked.
+    #[must_use]
+    pub fn ledger_id(&self) -> &str {
+        match self {
+            Self::Vote(vote) => &vote.ledger_id,
+            Self::Proposal(proposal) => &proposal.ledger_id,
         }
     }
 
@@ -88,6 +99,7 @@ impl Request {
     ///
     /// A refusal that names the first field at fault.
     pub fn new(caller: Caller, sent: Wire) -> Result<Self, Refusal> {
+        let ledger_id = sent.ledger_id().to_owned();
         let (key, message) = match sent {
             Wire::Vote(vote) => (vote.key.clone(), Message::Vote(checked_vote(vote)?)),
             Wire::Proposal(proposal) => (
@@ -99,6 +111,7 @@ impl Request {
             caller,
             key,
             message,
+            ledger_id,
         })
     }
 }

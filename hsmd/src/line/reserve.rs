@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::permit::Permitted;
 use super::refusal::Refusal;
 use crate::guard::{Ask, Guard, Reservation};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 
 /// Proof that the position is bound to this message, durably.
@@ -19,9 +20,10 @@ pub struct Reserved<'a> {
 ///
 /// # Errors
 ///
-/// A refusal by the guard, or the journal's or the device's present state.
+/// A refusal by the guard, or the ledger's, the journal's or the device's present state.
 pub(super) async fn reserve<'a>(
     guard: &Guard,
+    ledger: &Ledger,
     permitted: Permitted<'a>,
     now: SystemTime,
     deadline: Instant,
@@ -32,7 +34,8 @@ pub(super) async fn reserve<'a>(
         .key
         .confirm(&permitted.public_key, deadline, failed)
         .await?;
-    let reservation = guard.reserve(permitted.ask(), now).await?;
+    let reservation = ledger.reserve(guard, permitted.ask(), now, deadline);
+    let reservation = reservation.await?;
     Ok(Reserved {
         permitted,
         reservation,

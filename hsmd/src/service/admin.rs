@@ -14,6 +14,7 @@ use crate::guard;
 use crate::guard::entry::wall_clock;
 use crate::key::{self, key_state};
 use crate::keyring::Device;
+use crate::ledger;
 use crate::line::Line;
 use crate::transport::Certificates;
 
@@ -116,7 +117,8 @@ impl Admin for AdminService {
         request: Request<wire::InitKeyRequest>,
     ) -> Result<Response<wire::InitKeyResponse>, Status> {
         let request = request.into_inner();
-        key::init(self.line.keyring(), self.line.guard(), &request)
+        let line = &self.line;
+        key::init(line.keyring(), line.guard(), line.ledger(), &request)
             .await
             .map_err(|error| status_of(&error))?;
         let key = self.state_of(&request.key)?;
@@ -167,11 +169,44 @@ impl Admin for AdminService {
         request: Request<wire::AdvanceKeyRequest>,
     ) -> Result<Response<wire::AdvanceKeyResponse>, Status> {
         let request = request.into_inner();
-        key::advance(self.line.guard(), &request)
+        key::advance(self.line.guard(), self.line.ledger(), &request)
             .await
             .map_err(|error| status_of(&error))?;
         let key = self.state_of(&request.key)?;
         Ok(Response::new(wire::AdvanceKeyResponse { key }))
+    }
+
+    async fn bind_ledger(
+        &self,
+        request: Request<wire::BindLedgerRequest>,
+    ) -> Result<Response<wire::BindLedgerResponse>, Status> {
+        let request = request.into_inner();
+        key::bind(self.line.guard(), self.line.ledger(), &request)
+            .await
+            .map_err(|error| status_of(&error))?;
+        let key = self.state_of(&request.key)?;
+        Ok(Response::new(wire::BindLedgerResponse { key }))
+    }
+
+    async fn reconcile_ledgers(
+        &self,
+        _request: Request<wire::ReconcileLedgersRequest>,
+    ) -> Result<Response<wire::ReconcileLedgersResponse>, Status> {
+        let ledgers = self.line.ledger().reconcile(self.line.guard()).await;
+        Ok(Response::new(wire::ReconcileLedgersResponse { ledgers }))
+    }
+
+    async fn get_ledger_status(
+        &self,
+        _request: Request<wire::GetLedgerStatusRequest>,
+    ) -> Result<Response<wire::GetLedgerStatusResponse>, Status> {
+        let (signer_id, endpoints) = self.line.ledger().about();
+        let ledgers = self.line.ledger().states(self.line.guard()).await;
+        Ok(Response::new(wire::GetLedgerStatusResponse {
+            signer_id,
+            endpoints,
+            ledgers,
+        }))
     }
 }
 
@@ -203,6 +238,8 @@ fn device_status(device: &Device, unknown_signatures: u64) -> wire::DeviceStatus
 fn status_of(error: &key::Error) -> Status {
     let message = error.to_string();
     match error {
+        key::Error::Ledger(ledger::Error::Unavailable(_)) => Status::unavailable(message),
+        key::Error::Ledger(_) => Status::failed_precondition(message),
         key::Error::UnknownKey { .. }
         | key::Error::InvalidChain(_)
         | key::Error::NegativeHeight(_) => Status::invalid_argument(message),

@@ -4,6 +4,7 @@
 //! position the answer given first is given again where the request is the same message, though its
 //! timestamp may differ; a vote extension may be signed anew, since two of them are no offence.
 
+mod shared;
 #[cfg(test)]
 mod tests;
 

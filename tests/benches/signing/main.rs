@@ -1,6 +1,6 @@
 //! `make bench`: votes through the real hsm-sentry and hsmd beside tmkms, in turns in one run, with the raw
 //! limits of the machine. Each figure is a line `name value unit`, each comparison a line `ratio name value`.
-//! Names after `--` choose parts: `compare`, `slow_device`, `capacity`.
+//! Names after `--` choose parts: `compare`, `slow_device`, `capacity`, `ledger`.
 //!
 //! | module | role |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `tmkms` | tmkms with softsign, to compare with |
 //! | `bare` | what the way through two processes and one flush costs with nothing on it |
 //! | `limits` | what disk and processor could do at best |
+//! | `ledger` | a mark shared through etcd, beside the bare transaction and one flush |
 //! | `capacity` | start time and memory with 10,000 keys |
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +22,7 @@
 mod bare;
 mod capacity;
 mod driver;
+mod ledger;
 mod limits;
 mod server;
 mod tmkms;
@@ -65,10 +67,11 @@ fn main() {
         .skip(1)
         .filter(|name| !name.starts_with('-'))
         .collect();
-    let parts: [(&str, Part); 3] = [
+    let parts: [(&str, Part); 4] = [
         ("compare", compare),
         ("slow_device", slow_device),
         ("capacity", capacity::measure),
+        ("ledger", ledger::measure),
     ];
     for (name, measure) in parts {
         if named.is_empty() || named.iter().any(|wanted| *wanted == name) {

@@ -11,7 +11,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use hsm_device::{
     Backend, Device, Error, Info, KeyLocator, Opener, PublicKey, Signature, WorkerOptions,
 };
-use hsm_proto::v1::InitKeyRequest;
+use hsm_proto::v1::{InitKeyRequest, LedgerUse};
 use hsm_tests::authority::{Authority, Identity, TRUST_DOMAIN, uri};
 use hsm_tests::daemon::grant;
 use hsm_tests::process::{PATIENCE, Process, free_port, wait_for};
@@ -19,6 +19,7 @@ use hsm_tests::sentry::{Chain, Sentry};
 use hsmd::config::{Config, MockDevices};
 use hsmd::daemon::{self, Daemon};
 use hsmd::devices;
+use hsmd::ledger::Ledger;
 use sha2::{Digest, Sha256};
 
 use crate::chain_id;
@@ -38,10 +39,23 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one that signs for `chains` chains, each with a key of its own.
     pub(crate) fn start(sockets: &Path, state: &Path, chains: usize, latency: Duration) -> Self {
+        Self::start_with(sockets, state, chains, latency, "")
+    }
+
+    /// The same, with more tables in its configuration.
+    pub(crate) fn start_with(
+        sockets: &Path,
+        state: &Path,
+        chains: usize,
+        latency: Duration,
+        tables: &str,
+    ) -> Self {
         let (port, metrics_port) = (free_port(), free_port());
         let authority = Authority::new(state, "ca");
         let keys: Vec<String> = (0..chains).map(chain_id).collect();
         let config = write_config(sockets, state, &authority, [port, metrics_port], &keys);
+        let text = std::fs::read_to_string(&config).expect("the configuration");
+        std::fs::write(&config, text + tables).expect("the configuration");
         make_known(&config, &keys);
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command
@@ -183,13 +197,17 @@ pub(crate) fn make_known(config: &Path, keys: &[String]) {
         let (guard, _) = daemon::open_guard(&config, None).expect("the journal opens");
         let keyring =
             devices::keyring(&config, vec![start_device(Duration::ZERO)]).expect("the advisories");
+        let ledger = Ledger::new(config.ledger.as_ref(), &guard, config.deadline)
+            .expect("the way to the ledgers");
+        let shared = config.ledger.as_ref().map(|_| LedgerUse::Create);
         for key in keys {
             let request = InitKeyRequest {
                 key: key.clone(),
                 chain_id: key.clone(),
                 height: 0,
+                ledger: shared.unwrap_or(LedgerUse::None).into(),
             };
-            hsmd::key::init(&keyring, &guard, &request)
+            hsmd::key::init(&keyring, &guard, &ledger, &request)
                 .await
                 .expect("the key is made known");
         }

@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use super::{AuditMark, ChainMark, Made, PinnedKey, Signatures, State};
 use crate::guard::entry;
+use crate::guard::ledger::Binding;
 
 impl hsm_journal::State for State {
     fn restore(snapshot: &[u8]) -> Result<Self, String> {
@@ -131,6 +132,7 @@ fn mark_to_wire(chain: &ChainId, known: &ChainMark) -> wire::Mark {
     let mut mark = wire::Mark {
         chain_id: chain.to_string(),
         initial_height: known.mark.initial_height,
+        ledger: known.ledger.as_ref().map(|binding| binding.to_wire()),
         ..wire::Mark::default()
     };
     if let (Some(last), Some(made)) = (&known.mark.last, &known.made) {
@@ -150,13 +152,13 @@ fn mark_to_wire(chain: &ChainId, known: &ChainMark) -> wire::Mark {
 }
 
 fn mark_from_wire(mark: wire::Mark) -> Result<ChainMark, String> {
-    let mut known = ChainMark {
-        mark: Mark {
-            initial_height: mark.initial_height,
-            last: None,
-        },
-        made: None,
-    };
+    let mut known = ChainMark::new(Mark {
+        initial_height: mark.initial_height,
+        last: None,
+    });
+    if let Some(binding) = mark.ledger {
+        known.ledger = Some(Box::new(Binding::from_wire(binding)?));
+    }
     if mark.position.is_some() {
         known.mark.last = Some(Last {
             position: entry::position_from_wire(mark.position)?,

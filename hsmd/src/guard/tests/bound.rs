@@ -1,0 +1,158 @@
+//! A key that is bound to a ledger: the guard reserves nothing that the ledger did not clear.
+
+use super::*;
+use crate::guard::ledger::{Id, Row};
+
+const SIGNER: [u8; 16] = [1; 16];
+
+fn row(initial_height: i64) -> Row {
+    Row {
+        ledger_id: Id::new(&[7; 16]).unwrap(),
+        generation: 1,
+        members: [Id::new(&SIGNER).unwrap()].into(),
+        awaited: [].into(),
+        mark: Mark {
+            initial_height,
+            last: None,
+        },
+    }
+}
+
+fn seen(row: &Row, revision: u64) -> wire::LedgerMark {
+    wire::LedgerMark {
+        public_key: Some(entry::public_key_to_wire(&public_key())),
+        chain_id: CHAIN.to_owned(),
+        row: Some(row.to_wire()),
+        cluster_id: 9,
+        revision,
+    }
+}
+
+fn cleared(generation: u64, revision: u64) -> Option<Cleared> {
+    Some(Cleared {
+        generation,
+        revision,
+    })
+}
+
+async fn bound(directory: &Path) -> Guard {
+    create(directory);
+    let guard = open(directory);
+    let (key, chain) = (public_key(), ChainId::new(CHAIN).unwrap());
+    let row = Some(seen(&row(10), 5));
+    let now = SystemTime::now();
+    let pinned = guard.pin_shared(KEY, (&key, &chain), 10, Vec::new(), row, now);
+    pinned.await.unwrap();
+    guard
+}
+
+async fn reserve_cleared(
+    guard: &Guard,
+    message: &Message,
+    cleared: Option<Cleared>,
+) -> Result<Reservation, Error> {
+    let (caller, public_key) = (caller(), public_key());
+    let ask = Ask {
+        caller: &caller,
+        key: KEY,
+        public_key: &public_key,
+        message,
+        max_height_jump: 1000,
+    };
+    guard.reserve_cleared(ask, cleared, SystemTime::now()).await
+}
+
+fn is_ledger_first(outcome: &Result<Reservation, Error>) -> bool {
+    matches!(outcome, Err(Error::LedgerFirst { .. }))
+}
+
+#[tokio::test]
+async fn a_bound_key_reserves_nothing_that_its_ledger_did_not_clear() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let guard = bound(&path).await;
+    let message = precommit(11, 1, 100, None);
+    // Without proof, with proof of another generation, and with an older one.
+    for proof in [None, cleared(2, 6), cleared(1, 4)] {
+        let outcome = reserve_cleared(&guard, &message, proof).await;
+        assert!(is_ledger_first(&outcome), "{outcome:?}");
+    }
+    reserve_cleared(&guard, &message, cleared(1, 6))
+        .await
+        .unwrap();
+    // What a device has to be asked for again needs the ledger again.
+    assert!(is_ledger_first(&reserve(&guard, &message).await));
+    let other = precommit(11, 2, 100, None);
+    assert!(is_double_sign(&reserve(&guard, &other).await));
+    let chain = ChainId::new(CHAIN).unwrap();
+    let advanced = guard.advance(KEY, &chain, 50, SystemTime::now()).await;
+    assert!(matches!(advanced, Err(Error::LedgerFirst { .. })));
+    guard.close().unwrap();
+
+    // A restart, which reads the snapshot, changes none of it.
+    let guard = open(&path);
+    let next = precommit(12, 1, 100, None);
+    let outcome = reserve_cleared(&guard, &next, cleared(1, 5)).await;
+    assert!(
+        is_ledger_first(&outcome),
+        "revision 6 was seen: {outcome:?}"
+    );
+    reserve_cleared(&guard, &next, cleared(1, 6)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_another_signer_reserved_binds_and_is_given_again_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let guard = bound(&directory.path().join("state")).await;
+    let theirs = precommit(11, 1, 100, None);
+    let event = Event::LedgerSeen(seen(&row(10).with_message(&theirs), 6));
+    guard
+        .record_durably(event, SystemTime::now())
+        .await
+        .unwrap();
+    let other = precommit(11, 2, 100, None);
+    assert!(is_double_sign(&reserve(&guard, &other).await));
+    let later = precommit(11, 1, 200, None);
+    let again = reserve_cleared(&guard, &later, cleared(1, 6))
+        .await
+        .unwrap();
+    assert_eq!(again.sign_bytes, theirs.sign_bytes());
+}
+
+#[tokio::test]
+async fn the_journal_takes_no_row_below_what_it_holds_and_no_proof_from_a_distrusted_ledger() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let guard = bound(&path).await;
+    let message = precommit(11, 1, 100, None);
+    reserve_cleared(&guard, &message, cleared(1, 6))
+        .await
+        .unwrap();
+    let now = SystemTime::now();
+    for below in [seen(&row(10), 7), seen(&row(10).with_message(&message), 4)] {
+        let taken = guard.record_durably(Event::LedgerSeen(below), now).await;
+        assert!(matches!(taken, Err(Error::Internal(_))), "{taken:?}");
+    }
+    let distrusted = Event::LedgerDistrusted(wire::LedgerDistrusted {
+        public_key: Some(entry::public_key_to_wire(&public_key())),
+        chain_id: CHAIN.to_owned(),
+        reason: "it went back".to_owned(),
+    });
+    guard.record_durably(distrusted, now).await.unwrap();
+    guard.close().unwrap();
+    let guard = open(&path);
+    let next = precommit(12, 1, 100, None);
+    let outcome = reserve_cleared(&guard, &next, cleared(1, 9)).await;
+    assert!(is_ledger_first(&outcome), "{outcome:?}");
+
+    let mut merged = row(10).with_message(&message);
+    merged.generation = 2;
+    let event = Event::LedgerReconciled(seen(&merged, 3));
+    guard.record_durably(event, now).await.unwrap();
+    let outcome = reserve_cleared(&guard, &next, cleared(1, 9)).await;
+    assert!(
+        is_ledger_first(&outcome),
+        "a proof from before: {outcome:?}"
+    );
+    reserve_cleared(&guard, &next, cleared(2, 4)).await.unwrap();
+}
