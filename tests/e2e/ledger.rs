@@ -235,7 +235,7 @@ fn a_ledger_restored_from_a_backup_is_refused_until_every_journal_was_merged() {
     let Some(mut etcd) = etcd(&scratch) else {
         return;
     };
-    let pair = Pair::start(scratch.path(), &etcd);
+    let mut pair = Pair::start(scratch.path(), &etcd);
     sign_some(&pair, 1);
     let backup = etcd.back_up("backup");
     sign_some(&pair, 5);
@@ -243,10 +243,17 @@ fn a_ledger_restored_from_a_backup_is_refused_until_every_journal_was_merged() {
     refused_until_both_have_merged(&pair, 9, "was seen");
 
     // With its revision bumped beyond what was seen, the row itself is what went back.
+    let backup = etcd.back_up("second backup");
     sign_some(&pair, 11);
+    for signer in &mut pair.signers {
+        signer.daemon.kill();
+    }
     etcd.restore(&backup, "first");
-    etcd.bump_revision(60);
-    refused_until_both_have_merged(&pair, 15, "was seen");
+    etcd.bump_revision(20);
+    for signer in &mut pair.signers {
+        signer.start();
+    }
+    refused_until_both_have_merged(&pair, 15, "the row stands at");
 }
 
 #[test]
@@ -320,7 +327,7 @@ fn a_signer_that_is_killed_at_any_moment_comes_back_to_what_the_ledger_holds() {
             assert!(answer.is_ok() != other.is_ok(), "{answer:?} {other:?}");
         });
         pair.signers[0].daemon.kill();
-        pair.signers[0].daemon.start();
+        pair.signers[0].start();
     }
     assert_eq!(pair.positions(), 6);
     pair.check();

@@ -1,6 +1,7 @@
 //! Several signers that have the same key and share its mark through etcd, and the sentry that asks them.
 
 use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Output;
 
@@ -142,10 +143,16 @@ impl Pair {
 
 impl Signer {
     fn new(daemon: Daemon) -> Self {
-        let sentry = daemon.authority().sentry("s");
-        let ca = daemon.authority().certificate();
-        let client = Client::new(daemon.port(), &ca, Some(&sentry));
+        let address = (Ipv4Addr::LOCALHOST, daemon.port()).into();
+        let client = client(&daemon, address);
         Self { daemon, client }
+    }
+
+    /// Starts it again after [`Daemon::kill`].
+    pub fn start(&mut self) {
+        self.daemon.start();
+        let address = (Ipv4Addr::LOCALHOST, self.daemon.port()).into();
+        self.client = client(&self.daemon, address);
     }
 
     /// Stops it, and starts it in a network namespace.
@@ -153,10 +160,8 @@ impl Signer {
         self.daemon.kill();
         let address = namespace.inside();
         self.daemon.start_within(namespace.name(), address);
-        let sentry = self.daemon.authority().sentry("s");
-        let ca = self.daemon.authority().certificate();
         let address = (address, self.daemon.port()).into();
-        self.client = Client::new_at(address, &ca, Some(&sentry));
+        self.client = client(&self.daemon, address);
     }
 
     /// `hsmd ledger status`, as printed.
@@ -180,6 +185,12 @@ impl Signer {
     }
 }
 
+/// A connection of its own, since one to a process that is gone is found broken only when it is used.
+fn client(daemon: &Daemon, address: SocketAddr) -> Client {
+    let sentry = daemon.authority().sentry("s");
+    Client::new_at(address, &daemon.authority().certificate(), Some(&sentry))
+}
+
 /// Whether the answer is this refusal.
 #[must_use]
 pub fn refused(answer: &Result<(), String>, expected: Reason) -> bool {
@@ -192,7 +203,7 @@ pub fn refused(answer: &Result<(), String>, expected: Reason) -> bool {
 #[must_use]
 pub fn run(daemon: &Daemon, arguments: &[&str]) -> Output {
     let mut command = daemon.command(arguments);
-    if arguments.first() == Some(&"key") {
+    if arguments.starts_with(&["key", "init"]) {
         command.args(allow_root());
     }
     command.output().expect("hsmd runs")
