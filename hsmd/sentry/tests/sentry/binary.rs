@@ -30,7 +30,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn check_prints_what_would_run_and_ends_with_0() {
     let house = House::new().await;
     let config = house.config_text("0.38", &["unix:///run/node/privval.sock".to_owned()], "");

@@ -383,7 +383,7 @@ async fn metrics_tell_of_each_signer() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn check_prints_every_signer_and_fails_over_one_that_would_not_be_used() {
     let mut several = Several::new().await;
     several.kill(1).await;
