@@ -323,7 +323,7 @@ fn key_show_prints_what_genesis_and_create_validator_want() {
 }
 
 #[test]
-fn a_sentry_with_two_signers_for_a_chain_is_refused_with_the_reason() {
+fn a_sentry_with_two_signers_and_no_ledger_is_refused_with_the_reason() {
     let validator = Validator::start(Transport::Unix);
     let config = validator.sentry.config();
     let text = std::fs::read_to_string(&config).unwrap();
@@ -333,7 +333,7 @@ fn a_sentry_with_two_signers_for_a_chain_is_refused_with_the_reason() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("second signer") && said.contains("ledger") && said.contains("->"),
+        said.contains("ledger_id") && said.contains("sign twice") && said.contains("->"),
         "{said}"
     );
 }

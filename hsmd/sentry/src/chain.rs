@@ -12,26 +12,34 @@ use tokio::time::sleep;
 
 use crate::backoff::Backoff;
 use crate::config;
+use crate::failover::Signers;
 use crate::metrics::ChainMetrics;
 use crate::node::{Error, Node};
+use crate::pin::Pin;
 use crate::privval::{self, Kind};
 use crate::refusal::Refusal;
-use crate::signer::Signer;
 
 /// A chain's node, its key at hsmd, and what is known of that key.
 pub(crate) struct Chain {
     config: config::Chain,
-    signer: Signer,
+    signers: Signers,
+    pin: Arc<Pin>,
     metrics: ChainMetrics,
-    /// The key that hsmd showed first, and the connection on which it was last seen to be the same.
+    /// Without a pinned ledger: the key that hsmd showed first, and the connection on which it was last seen to be the same.
     known: Option<(Arc<GetPublicKeyResponse>, u64)>,
 }
 
 impl Chain {
-    pub(crate) fn new(config: config::Chain, signer: Signer, metrics: ChainMetrics) -> Self {
+    pub(crate) fn new(
+        config: config::Chain,
+        signers: Signers,
+        pin: Arc<Pin>,
+        metrics: ChainMetrics,
+    ) -> Self {
         Self {
             config,
-            signer,
+            signers,
+            pin,
             metrics,
             known: None,
         }
@@ -141,14 +149,33 @@ impl Chain {
 
     async fn public_key(&mut self, chain_id: &str) -> Result<Message, Refusal> {
         self.own(chain_id)?;
-        let key = match (&self.known, self.signer.connection()) {
-            (Some((key, seen)), Some(connection)) if *seen == connection => Arc::clone(key),
-            // A node may start while hsmd is away.
-            (Some((key, _)), None) => Arc::clone(key),
-            _ => self.look_up(self.config.deadline).await?,
+        let key = match self.config.ledger_id {
+            Some(_) => self.pinned_key().await?,
+            None => self.lone_key().await?,
         };
         let response = privval::public_key(self.config.line, &key)?;
         Ok(privval::wrap(Sum::PubKeyResponse(response)))
+    }
+
+    /// The key that every signer shows, or is not used.
+    async fn pinned_key(&self) -> Result<Arc<GetPublicKeyResponse>, Refusal> {
+        // A node may start while all signers are away.
+        if self.pin.shown().is_none() {
+            self.signers.usable(self.config.deadline).await?;
+        }
+        self.pin
+            .shown()
+            .cloned()
+            .ok_or_else(|| Refusal::new(Reason::Internal, "a signer is used that showed no key"))
+    }
+
+    async fn lone_key(&mut self) -> Result<Arc<GetPublicKeyResponse>, Refusal> {
+        match (&self.known, self.signers.connection()) {
+            (Some((key, seen)), Some(connection)) if *seen == connection => Ok(Arc::clone(key)),
+            // A node may start while hsmd is away.
+            (Some((key, _)), None) => Ok(Arc::clone(key)),
+            _ => self.look_up(self.config.deadline).await,
+        }
     }
 
     async fn vote(
@@ -162,11 +189,12 @@ impl Chain {
         let extension = privval::extension(self.config.line, &vote, skip)?;
         let begun = Instant::now();
         let (key, chain) = (&self.config.key, &self.config.chain_id);
+        let ledger = self.config.ledger_id.as_deref().unwrap_or_default();
         let answer = self
-            .signer
+            .signers
             .ask(
                 self.config.deadline,
-                || privval::vote_request(key, chain, &vote, extension),
+                || privval::vote_request(key, chain, ledger, &vote, extension),
                 |mut client, request| async move { client.sign_cometbft_vote(request).await },
             )
             .await?;
@@ -188,11 +216,12 @@ impl Chain {
     ) -> Result<Message, Refusal> {
         self.own(chain_id)?;
         let proposal = present(proposal)?;
-        let message =
-            privval::proposal_request(&self.config.key, &self.config.chain_id, &proposal)?;
+        let (key, chain) = (&self.config.key, &self.config.chain_id);
+        let ledger = self.config.ledger_id.as_deref().unwrap_or_default();
+        let message = privval::proposal_request(key, chain, ledger, &proposal)?;
         let begun = Instant::now();
         let answer = self
-            .signer
+            .signers
             .ask(
                 self.config.deadline,
                 || message.clone(),
@@ -220,8 +249,11 @@ impl Chain {
     }
 
     /// No signature that came over `connection` reaches the node before hsmd showed, on that connection or a
-    /// later one, the key that it showed first.
+    /// later one, the key that it showed first. Where a ledger is pinned, that was seen before it was asked.
     async fn same_key(&mut self, connection: u64, begun: Instant) -> Result<(), Refusal> {
+        if self.config.ledger_id.is_some() {
+            return Ok(());
+        }
         if self
             .known
             .as_ref()
@@ -237,7 +269,7 @@ impl Chain {
     async fn look_up(&mut self, deadline: Duration) -> Result<Arc<GetPublicKeyResponse>, Refusal> {
         let key = &self.config.key;
         let answer = self
-            .signer
+            .signers
             .ask(
                 deadline,
                 || GetPublicKeyRequest { key: key.clone() },

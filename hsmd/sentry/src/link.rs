@@ -16,11 +16,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tonic::Status;
 use tonic::body::Body;
 
 use crate::backoff::Backoff;
 use crate::config::SignerAddress;
 use crate::metrics::Metrics;
+use crate::pin::{Listing, Pins};
 use crate::refusal::Refusal;
 use crate::tls::Identity;
 
@@ -29,6 +31,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 
 /// For the driver of a broken connection to say why.
 const DRIVER_ENDS: Duration = Duration::from_millis(100);
+
+/// How often hsmd is asked again what it grants, where a chain pins a ledger.
+const LIST_AGAIN: Duration = Duration::from_secs(2);
 
 /// A peer that is gone without a word is noticed after at most twice this.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
@@ -47,6 +52,8 @@ pub(crate) struct Connection {
     /// Counts from 1; a later connection has a higher number.
     pub(crate) number: u64,
     pub(crate) client: Client,
+    /// What hsmd grants us, as it said last.
+    pub(crate) listing: Listing,
 }
 
 /// hsmd's gRPC client over one connection.
@@ -66,6 +73,7 @@ pub(crate) async fn keep_up(
     address: SignerAddress,
     mut identity: watch::Receiver<Identity>,
     link: watch::Sender<Link>,
+    mut pins: Pins,
     metrics: Arc<Metrics>,
 ) {
     let mut backoff = Backoff::new();
@@ -74,16 +82,20 @@ pub(crate) async fn keep_up(
     loop {
         let tls = Arc::clone(&identity.borrow_and_update().client);
         let lost = match timeout(CONNECT, connect(&address, tls)).await {
-            Ok(Ok((client, mut driver))) => {
+            Ok(Ok((client, listing, driver))) => {
                 number += 1;
                 backoff = Backoff::new();
                 told.clear();
-                link.send_replace(Link::Up(Connection { number, client }));
                 metrics.signer_connected(&address.address, true);
                 tracing::info!(signer = address.address, number, "connected to hsmd");
-                tokio::select! {
-                    ended = &mut driver => ended.unwrap_or_else(|error| error.to_string()),
-                    Ok(()) = identity.changed() => continue,
+                let connection = Connection {
+                    number,
+                    client,
+                    listing,
+                };
+                match hold(connection, driver, &mut identity, &link, &mut pins).await {
+                    Some(lost) => lost,
+                    None => continue,
                 }
             }
             Ok(Err(error)) => error,
@@ -96,7 +108,10 @@ pub(crate) async fn keep_up(
                 "no new connection to hsmd"
             );
         }
-        give_up(&link, &address, &lost, &metrics);
+        if give_up(&link, &lost) {
+            metrics.signer_connected(&address.address, false);
+            pins.lost();
+        }
         told = lost;
         tokio::select! {
             () = sleep(backoff.next()) => {}
@@ -105,23 +120,74 @@ pub(crate) async fn keep_up(
     }
 }
 
+/// Publishes a connection, and what hsmd grants over it whenever that changes, until the connection is lost: why.
+/// `None` where the identity changed.
+async fn hold(
+    mut connection: Connection,
+    mut driver: JoinHandle<String>,
+    identity: &mut watch::Receiver<Identity>,
+    link: &watch::Sender<Link>,
+    pins: &mut Pins,
+) -> Option<String> {
+    loop {
+        pins.judge(&connection.listing);
+        link.send_replace(Link::Up(connection.clone()));
+        tokio::select! {
+            ended = &mut driver => {
+                return Some(ended.unwrap_or_else(|error| error.to_string()));
+            }
+            Ok(()) = identity.changed() => return None,
+            listing = other_listing(&connection), if pins.any() => connection.listing = listing,
+        }
+    }
+}
+
+/// Waits until hsmd grants us something else than before. No answer is no news: whether hsmd still lives is seen
+/// otherwise, and each request names the ledger that it wants.
+async fn other_listing(connection: &Connection) -> Listing {
+    loop {
+        sleep(LIST_AGAIN).await;
+        let listed = timeout(CONNECT, list(connection.client.signer.clone())).await;
+        if let Ok(Ok(listing)) = listed
+            && listing != connection.listing
+        {
+            return listing;
+        }
+    }
+}
+
+/// Connects, asks what hsmd grants us, and disconnects.
+///
+/// # Errors
+///
+/// Why hsmd was not reached, for people.
+pub(crate) async fn list_once(
+    address: &SignerAddress,
+    tls: Arc<rustls::ClientConfig>,
+) -> Result<Listing, String> {
+    match timeout(CONNECT, connect(address, tls)).await {
+        Ok(connected) => connected.map(|(_, listing, _)| listing),
+        Err(_) => Err(format!("no connection within {} s", CONNECT.as_secs())),
+    }
+}
+
 /// Notes that there is no connection, save where an older one still lives.
-fn give_up(link: &watch::Sender<Link>, address: &SignerAddress, why: &str, metrics: &Metrics) {
+fn give_up(link: &watch::Sender<Link>, why: &str) -> bool {
     link.send_if_modified(|link| {
         if matches!(link, Link::Up(connection) if !connection.client.http2.0.is_closed()) {
             return false;
         }
-        metrics.signer_connected(&address.address, false);
         *link = Link::Down(why.into());
         true
-    });
+    })
 }
 
-/// The sender of requests, and the task that moves them: it ends with a sentence on why the connection did.
+/// The sender of requests, what hsmd grants us, and the task that moves requests: it ends with a sentence on why
+/// the connection did.
 async fn connect(
     address: &SignerAddress,
     tls: Arc<rustls::ClientConfig>,
-) -> Result<(Client, JoinHandle<String>), String> {
+) -> Result<(Client, Listing, JoinHandle<String>), String> {
     let tcp = TcpStream::connect(&address.address)
         .await
         .map_err(|error| format!("TCP: {error}"))?;
@@ -149,35 +215,47 @@ async fn connect(
     let signer = SignerClient::with_origin(http2.clone(), origin(address));
     first_call(signer.clone(), driver)
         .await
-        .map(|driver| (Client { signer, http2 }, driver))
+        .map(|(listing, driver)| (Client { signer, http2 }, listing, driver))
 }
 
 /// Shows that hsmd takes our certificate: a TLS 1.3 server refuses it only after the client takes the handshake
 /// for done, and a connection that is refused so must not replace one that works.
 async fn first_call(
-    mut signer: SignerClient<Http2>,
+    signer: SignerClient<Http2>,
     driver: JoinHandle<String>,
-) -> Result<JoinHandle<String>, String> {
-    match signer.list_keys(ListKeysRequest {}).await {
-        Ok(granted) => {
-            for grant in granted.into_inner().keys {
-                let (key, chain, kinds) = (grant.key, grant.chain_id, grant.kinds.join(", "));
-                tracing::info!(key, chain, kinds, "granted by hsmd");
+) -> Result<(Listing, JoinHandle<String>), String> {
+    match list(signer).await {
+        Ok(listing) => {
+            match &listing {
+                Ok(grants) => {
+                    for grant in grants.iter() {
+                        let kinds = grant.kinds.join(", ");
+                        let (key, chain) = (&grant.key, &grant.chain_id);
+                        tracing::info!(key, chain, kinds, "granted by hsmd");
+                    }
+                }
+                // The node gets the same refusal, with its reason, for each request.
+                Err(refusal) => tracing::error!(%refusal, "hsmd refuses this sentry"),
             }
-            Ok(driver)
+            Ok((listing, driver))
         }
-        Err(status) => match Refusal::from_status(&status) {
-            // The node gets the same refusal, with its reason, for each request.
-            Some(refusal) => {
-                tracing::error!(%refusal, "hsmd refuses this sentry");
-                Ok(driver)
-            }
-            // If the connection broke, its driver knows why: the server's alert.
-            None => match timeout(DRIVER_ENDS, driver).await {
-                Ok(Ok(why)) => Err(why),
-                _ => Err(format!("{:?}: {}", status.code(), status.message())),
-            },
+        // If the connection broke, its driver knows why: the server's alert.
+        Err(status) => match timeout(DRIVER_ENDS, driver).await {
+            Ok(Ok(why)) => Err(why),
+            _ => Err(format!("{:?}: {}", status.code(), status.message())),
         },
+    }
+}
+
+/// What hsmd grants us, or its refusal.
+///
+/// # Errors
+///
+/// The transport's status where hsmd did not answer.
+async fn list(mut signer: SignerClient<Http2>) -> Result<Listing, Status> {
+    match signer.list_keys(ListKeysRequest {}).await {
+        Ok(granted) => Ok(Ok(granted.into_inner().keys.into())),
+        Err(status) => Refusal::from_status(&status).map(Err).ok_or(status),
     }
 }
 

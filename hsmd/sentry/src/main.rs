@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hsm_sentry::config::{Config, LogFormat};
+use hsm_sentry::survey::{Standing, survey};
 use hsm_sentry::tls::Identity;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -29,7 +30,8 @@ enum Command {
         #[arg(long)]
         allow_root: bool,
     },
-    /// Check the configuration and the files that it names, and print what would run.
+    /// Check the configuration and the files that it names, ask each signer whether it would be used, and print
+    /// what would run. A signer that is not reached is no error; one that would not be used is.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -103,51 +105,87 @@ fn log(format: LogFormat) {
 }
 
 fn check(file: &std::path::Path, json: bool) -> Result<(), Failure> {
-    let checked = Config::load(file)
-        .map_err(Failure::from)
-        .and_then(|config| {
-            let identity = Identity::load(&config.tls)?;
-            if identity.is_expired() {
-                let file = config.tls.certificate.display();
-                return Err(format!("{file}: the certificate is expired\n    -> renew it").into());
-            }
-            Ok((config, identity))
-        });
-    match checked {
-        Ok((config, identity)) if json => {
-            println!("{}", report(&config, &identity));
-            Ok(())
-        }
-        Ok((config, identity)) => {
-            print_report(&config, &identity);
-            Ok(())
-        }
-        Err(failure) => {
-            if json {
-                println!(
-                    "{}",
-                    serde_json::json!({ "ok": false, "error": failure.to_string() })
-                );
-            }
-            Err(failure)
-        }
+    let checked = surveyed(file);
+    if let (Err(failure), true) = (&checked, json) {
+        println!(
+            "{}",
+            serde_json::json!({ "ok": false, "error": failure.to_string() })
+        );
+    }
+    let (config, identity, standings) = checked?;
+    if json {
+        println!("{}", report(&config, &identity, &standings));
+    } else {
+        print_report(&config, &identity, &standings);
+    }
+    match unused(&standings) {
+        0 => Ok(()),
+        count => Err(format!(
+            "{count} of the signers would not be used\n    -> see the table for the reasons"
+        )
+        .into()),
     }
 }
 
-fn report(config: &Config, identity: &Identity) -> serde_json::Value {
-    let chains = config.chains.iter().map(|chain| {
-        serde_json::json!({
-            "chain_id": chain.chain_id,
-            "cometbft": chain.line.to_string(),
-            "node": chain.node.to_string(),
-            "key": chain.key,
-            "deadline_ms": chain.deadline.as_millis(),
-            "signer": chain.signer.address,
-            "server_name": chain.signer.server_name.to_str(),
-        })
-    });
+/// For each chain and each of its signers.
+type Standings = Vec<Vec<Standing>>;
+
+fn surveyed(file: &std::path::Path) -> Result<(Config, Identity, Standings), Failure> {
+    let config = Config::load(file)?;
+    let identity = Identity::load(&config.tls)?;
+    if identity.is_expired() {
+        let file = config.tls.certificate.display();
+        return Err(format!("{file}: the certificate is expired\n    -> renew it").into());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let standings = runtime.block_on(survey(&config, &identity));
+    Ok((config, identity, standings))
+}
+
+fn unused(standings: &Standings) -> usize {
+    let all = standings.iter().flatten();
+    all.filter(|it| matches!(it, Standing::NotUsed(_))).count()
+}
+
+/// The standing in one word, and why it is not better.
+fn described(standing: &Standing) -> (&'static str, Option<&str>) {
+    match standing {
+        Standing::Usable => ("usable", None),
+        Standing::NotUsed(why) => ("not used", Some(why)),
+        Standing::Unreached(why) => ("not reached", Some(why)),
+    }
+}
+
+fn report(config: &Config, identity: &Identity, standings: &Standings) -> serde_json::Value {
+    let chains = config
+        .chains
+        .iter()
+        .zip(standings)
+        .map(|(chain, standings)| {
+            let signers = chain.signers.iter().zip(standings);
+            let signers = signers.map(|(signer, standing)| {
+                let (state, why) = described(standing);
+                serde_json::json!({
+                    "address": signer.address,
+                    "server_name": signer.server_name.to_str(),
+                    "state": state,
+                    "why": why,
+                })
+            });
+            serde_json::json!({
+                "chain_id": chain.chain_id,
+                "cometbft": chain.line.to_string(),
+                "node": chain.node.to_string(),
+                "key": chain.key,
+                "deadline_ms": chain.deadline.as_millis(),
+                "ledger_id": chain.ledger_id,
+                "signers": signers.collect::<Vec<_>>(),
+            })
+        });
     serde_json::json!({
-        "ok": true,
+        "ok": unused(standings) == 0,
         "config": config.file,
         "caller": identity.uri,
         "certificate_not_after": identity.not_after,
@@ -156,19 +194,27 @@ fn report(config: &Config, identity: &Identity) -> serde_json::Value {
     })
 }
 
-fn print_report(config: &Config, identity: &Identity) {
+fn print_report(config: &Config, identity: &Identity, standings: &Standings) {
     println!("{}: good", config.file.display());
     println!("hsmd knows this sentry as {}", identity.uri);
-    for chain in &config.chains {
+    for (chain, standings) in config.chains.iter().zip(standings) {
         println!(
-            "{}: node {} (CometBFT {}) signs with key {:?} of hsmd at {} ({}), deadline {} ms",
+            "{}: node {} (CometBFT {}) signs with key {:?}, deadline {} ms, ledger {}",
             chain.chain_id,
             chain.node,
             chain.line,
             chain.key,
-            chain.signer.address,
-            chain.signer.server_name.to_str(),
             chain.deadline.as_millis(),
+            chain.ledger_id.as_deref().unwrap_or("not pinned"),
         );
+        for (number, (signer, standing)) in (1..).zip(chain.signers.iter().zip(standings)) {
+            let (state, why) = described(standing);
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            println!(
+                "  {number}  {:<24} {:<24} {state}{why}",
+                signer.address,
+                signer.server_name.to_str(),
+            );
+        }
     }
 }

@@ -38,6 +38,14 @@ struct Signer {
     signer: String,
 }
 
+/// A signer in its place among those of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Seat {
+    chain: String,
+    node: String,
+    signer: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Node {
     chain: Arc<str>,
@@ -73,6 +81,9 @@ pub(crate) struct Metrics {
     node_connections: Family<Node, Counter>,
     signer_connected: Family<Signer, Gauge>,
     signer_connections: Family<Signer, Counter>,
+    signer_usable: Family<Seat, Gauge>,
+    signer_requests: Family<Seat, Counter>,
+    signer_failovers: Family<Seat, Counter>,
     requests: Family<Answered, Counter>,
     duration: Family<Asked, Histogram, Buckets>,
     not_after: Gauge<f64, AtomicU64>,
@@ -87,6 +98,9 @@ impl Metrics {
             node_connections: Family::default(),
             signer_connected: Family::default(),
             signer_connections: Family::default(),
+            signer_usable: Family::default(),
+            signer_requests: Family::default(),
+            signer_failovers: Family::default(),
             requests: Family::default(),
             duration: Family::new_with_constructor(Buckets),
             not_after: Gauge::default(),
@@ -117,6 +131,21 @@ impl Metrics {
             "signer_connections",
             "Connections made to hsmd",
             metrics.signer_connections.clone(),
+        );
+        registry.register(
+            "signer_usable",
+            "1 while hsmd is connected and, where a ledger is pinned, reports it and the chain's public key",
+            metrics.signer_usable.clone(),
+        );
+        registry.register(
+            "signer_requests",
+            "Requests put to hsmd, repeated ones too",
+            metrics.signer_requests.clone(),
+        );
+        registry.register(
+            "signer_failovers",
+            "Requests put to the next hsmd because this one failed or was silent for too long",
+            metrics.signer_failovers.clone(),
         );
         registry.register(
             "requests",
@@ -163,6 +192,20 @@ impl Metrics {
         self.signer_connected
             .get_or_create(&labels)
             .set(connected.into());
+    }
+
+    /// What is counted of one of a chain's signers.
+    pub(crate) fn signer(&self, chain: &config::Chain, address: &str) -> SignerMetrics {
+        let seat = Seat {
+            chain: chain.chain_id.clone(),
+            node: chain.node.to_string(),
+            signer: address.to_owned(),
+        };
+        SignerMetrics {
+            usable: self.signer_usable.get_or_create(&seat).clone(),
+            requests: self.signer_requests.get_or_create(&seat).clone(),
+            failovers: self.signer_failovers.get_or_create(&seat).clone(),
+        }
     }
 
     /// Answers `GET /metrics` and nothing else.
@@ -212,6 +255,14 @@ impl Metrics {
         }
         response
     }
+}
+
+/// One signer's share, in its place among those of a chain.
+#[derive(Clone)]
+pub(crate) struct SignerMetrics {
+    pub(crate) usable: Gauge,
+    pub(crate) requests: Counter,
+    pub(crate) failovers: Counter,
 }
 
 /// One chain's share.

@@ -53,10 +53,11 @@ pub(crate) fn extension(line: Line, vote: &Vote, skip: bool) -> Result<Option<&[
     Ok(asked.then_some(vote.extension.as_slice()))
 }
 
-/// What hsmd is asked for a vote.
+/// What hsmd is asked for a vote; an empty `ledger_id` wants no ledger.
 pub(crate) fn vote_request(
     key: &str,
     chain_id: &str,
+    ledger_id: &str,
     vote: &Vote,
     extension: Option<&[u8]>,
 ) -> v1::SignCometbftVoteRequest {
@@ -70,7 +71,7 @@ pub(crate) fn vote_request(
         block_id: block(vote.block_id.as_ref()),
         timestamp: vote.timestamp,
         extension: extension.map(<[u8]>::to_vec),
-        ledger_id: String::new(),
+        ledger_id: ledger_id.to_owned(),
     }
 }
 
@@ -79,6 +80,7 @@ pub(crate) fn vote_request(
 pub(crate) fn proposal_request(
     key: &str,
     chain_id: &str,
+    ledger_id: &str,
     proposal: &Proposal,
 ) -> Result<v1::SignCometbftProposalRequest, Refusal> {
     if proposal.r#type != SignedMsgType::Proposal as i32 {
@@ -95,7 +97,7 @@ pub(crate) fn proposal_request(
         pol_round: proposal.pol_round,
         block_id: block(proposal.block_id.as_ref()),
         timestamp: proposal.timestamp,
-        ledger_id: String::new(),
+        ledger_id: ledger_id.to_owned(),
     })
 }
 

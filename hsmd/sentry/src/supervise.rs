@@ -14,9 +14,11 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
 use crate::chain::Chain;
-use crate::config::Config;
+use crate::config::{self, Config, SignerAddress};
+use crate::failover::Signers;
 use crate::link::{self, Link};
 use crate::metrics::{ChainMetrics, Metrics};
+use crate::pin::{Pin, Pins};
 use crate::signer::Signer;
 use crate::tls::{self, Identity, Stamp};
 
@@ -80,20 +82,18 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         background.spawn(Arc::clone(&metrics).serve(listener));
     }
 
-    let mut signers = HashMap::new();
+    let mut links = HashMap::new();
     let mut chains = JoinSet::new();
     for chain in config.chains {
-        let signer = signers.entry(chain.signer.clone()).or_insert_with(|| {
-            let (up, link) = watch::channel(Link::Down("not connected yet".into()));
-            let address = chain.signer.clone();
-            let signer = Signer::new(&address.address, link);
-            let metrics = Arc::clone(&metrics);
-            background.spawn(link::keep_up(address, identity.clone(), up, metrics));
-            signer
-        });
+        let pin = Arc::new(Pin::new(&chain));
+        let signers = signers(&chain, &pin, &mut links, &metrics);
         let metrics = ChainMetrics::new(Arc::clone(&metrics), &chain);
-        let chain = Chain::new(chain, signer.clone(), metrics);
+        let chain = Chain::new(chain, signers, pin, metrics);
         chains.spawn(chain.run(IdentitySecret::generate(&mut OsRng), stopped.clone()));
+    }
+    for (address, (up, pins)) in links {
+        let (identity, metrics) = (identity.clone(), Arc::clone(&metrics));
+        background.spawn(link::keep_up(address, identity, up, pins, metrics));
     }
     background.spawn(watchdog());
     tell_systemd(NotifyState::Ready);
@@ -113,6 +113,23 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         Some(Ok(())) => Err(Error::Ended("without an error".to_owned())),
         Some(Err(error)) => Err(Error::Ended(error.to_string())),
     }
+}
+
+/// An hsmd's link and the pins that it is held against. Chains that name the same hsmd share it.
+type Links = HashMap<SignerAddress, (watch::Sender<Link>, Pins)>;
+
+/// The signers of a chain, in order; links that are new are noted in `links`.
+fn signers(chain: &config::Chain, pin: &Arc<Pin>, links: &mut Links, metrics: &Metrics) -> Signers {
+    let signers = chain.signers.iter().map(|address| {
+        let metrics = metrics.signer(chain, &address.address);
+        let (up, pins) = links.entry(address.clone()).or_insert_with(|| {
+            let down = Link::Down("not connected yet".into());
+            (watch::Sender::new(down), Pins::new(&address.address))
+        });
+        pins.add(Arc::clone(pin), metrics.clone());
+        Signer::new(&address.address, up.subscribe(), Arc::clone(pin), metrics)
+    });
+    Signers::new(signers.collect())
 }
 
 /// Tells systemd that the runtime still runs tasks, twice as often as the unit asks for.

@@ -120,7 +120,8 @@ impl Problems {
             );
         }
         let node = self.node(at, directory, &raw.node, raw.allow_remote_node);
-        let signer = self.signer(at, raw.signer);
+        self.ledger_id(at, raw.ledger_id.as_deref(), raw.signer.len());
+        let signers = self.signers(at, raw.signer);
         if self.0.len() > before {
             return None;
         }
@@ -130,7 +131,8 @@ impl Problems {
             node: node?,
             key: raw.key,
             deadline: Duration::from_millis(deadline_ms),
-            signer: signer?,
+            ledger_id: raw.ledger_id,
+            signers,
         })
     }
 
@@ -179,46 +181,71 @@ impl Problems {
         })
     }
 
-    fn signer(&mut self, at: &str, signers: Vec<raw::Signer>) -> Option<SignerAddress> {
-        let mut signers = signers.into_iter();
-        let Some(signer) = signers.next() else {
+    fn signers(&mut self, at: &str, raw: Vec<raw::Signer>) -> Vec<SignerAddress> {
+        if raw.is_empty() {
             self.missing(
                 &format!("{at}.signer"),
                 "add a [[chain.signer]] with hsmd's address and server_name",
             );
-            return None;
-        };
-        if let Some(second) = signers.next() {
-            self.value(
-                &format!("{at}.signer[1].address"),
-                second.address,
-                "is a second signer for one chain: two that do not share a ledger of what they signed \
-                 would each sign, and so sign twice",
-                "keep one [[chain.signer]] for each chain",
-            );
         }
-        if !is_host_port(&signer.address) {
+        let mut signers: Vec<SignerAddress> = Vec::new();
+        for (index, raw) in raw.into_iter().enumerate() {
+            let at = format!("{at}.signer[{index}]");
+            if signers.iter().any(|it| it.address == raw.address) {
+                self.value(
+                    &format!("{at}.address"),
+                    &raw.address,
+                    "is named twice for one chain",
+                    "name each hsmd once",
+                );
+            }
+            signers.extend(self.signer(&at, raw));
+        }
+        signers
+    }
+
+    fn signer(&mut self, at: &str, raw: raw::Signer) -> Option<SignerAddress> {
+        if !is_host_port(&raw.address) {
             self.value(
-                &format!("{at}.signer[0].address"),
-                &signer.address,
+                &format!("{at}.address"),
+                &raw.address,
                 "is not HOST:PORT",
                 "write hsmd's listen address, such as 10.0.0.1:26690",
             );
         }
-        match ServerName::try_from(signer.server_name.clone()) {
+        match ServerName::try_from(raw.server_name.clone()) {
             Ok(server_name) => Some(SignerAddress {
-                address: signer.address,
+                address: raw.address,
                 server_name,
             }),
             Err(_) => {
                 self.value(
-                    &format!("{at}.signer[0].server_name"),
-                    signer.server_name,
+                    &format!("{at}.server_name"),
+                    raw.server_name,
                     "is neither a DNS name nor an IP address",
                     "write the name that stands in hsmd's certificate",
                 );
                 None
             }
+        }
+    }
+
+    fn ledger_id(&mut self, at: &str, ledger_id: Option<&str>, signers: usize) {
+        let key = format!("{at}.ledger_id");
+        match ledger_id {
+            None if signers > 1 => self.missing(
+                &key,
+                "several signers are named, and two that do not share a ledger of what they signed would each \
+                 sign, and so sign twice: write the id of the ledger that their key is bound to, or keep one \
+                 [[chain.signer]]",
+            ),
+            Some(id) if !crate::pin::is_ledger_id(id) => self.value(
+                &key,
+                id,
+                "is not 32 lower-case hexadecimal digits",
+                "copy the id of the ledger that hsmd bound the key to",
+            ),
+            _ => {}
         }
     }
 

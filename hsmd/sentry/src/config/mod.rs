@@ -68,8 +68,11 @@ pub struct Chain {
     pub key: String,
     /// `deadline_ms`: time from a request's arrival to its answer, 100 ms to 4.5 s, 3 s if not given.
     pub deadline: Duration,
-    /// `[[chain.signer]]`: the hsmd that signs.
-    pub signer: SignerAddress,
+    /// `ledger_id`: the ledger that every signer must share the key's marks through, 32 lower-case hexadecimal
+    /// digits. There where several signers are named, and a signer that reports another or none is not used.
+    pub ledger_id: Option<String>,
+    /// `[[chain.signer]]`: the hsmd that sign, at least one; the first that can be asked is asked.
+    pub signers: Vec<SignerAddress>,
 }
 
 /// A line of CometBFT releases whose privval messages are the same.

@@ -48,6 +48,7 @@ pub(super) struct Chain {
     pub(super) allow_remote_node: bool,
     pub(super) key: String,
     pub(super) deadline_ms: Option<u64>,
+    pub(super) ledger_id: Option<String>,
     #[serde(default)]
     pub(super) signer: Vec<Signer>,
 }

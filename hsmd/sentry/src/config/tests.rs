@@ -57,7 +57,7 @@ fn a_whole_configuration_is_read_with_its_defaults_and_absolute_paths() {
         chain.node,
         NodeAddress::Unix("/var/lib/gaia/privval.sock".into())
     );
-    assert_eq!(chain.signer.server_name.to_str(), "hsmd.example.org");
+    assert_eq!(chain.signers[0].server_name.to_str(), "hsmd.example.org");
 }
 
 #[test]
@@ -148,16 +148,50 @@ fn tcp_to_another_host_is_refused_with_the_reason_unless_it_is_forced() {
     }
 }
 
+const LEDGER: &str = "0123456789abcdef0123456789abcdef";
+
+fn with_second(address: &str) -> String {
+    format!("{GOOD}[[chain.signer]]\naddress = {address:?}\nserver_name = \"two.example.org\"\n")
+}
+
+fn with_ledger(text: &str, id: &str) -> String {
+    text.replace("node = ", &format!("ledger_id = {id:?}\nnode = "))
+}
+
 #[test]
-fn a_second_signer_for_a_chain_is_refused_because_the_two_could_sign_twice() {
-    let second =
-        format!("{GOOD}[[chain.signer]]\naddress = \"10.0.0.2:26690\"\nserver_name = \"two\"\n");
-    let refused = parse(&second).unwrap_err().to_string();
-    assert!(
-        refused.contains("chain[0].signer[1].address = \"10.0.0.2:26690\""),
-        "{refused}"
-    );
-    assert!(refused.contains("share a ledger"), "{refused}");
+fn several_signers_are_taken_in_order_with_the_ledger_that_they_share() {
+    let config = parse(&with_ledger(&with_second("10.0.0.2:26690"), LEDGER)).unwrap();
+    let chain = &config.chains[0];
+    assert_eq!(chain.ledger_id.as_deref(), Some(LEDGER));
+    let signers: Vec<_> = chain.signers.iter().map(|it| it.address.as_str()).collect();
+    assert_eq!(signers, ["127.0.0.1:26690", "10.0.0.2:26690"]);
+    // One may be held to a ledger too.
+    let config = parse(&with_ledger(GOOD, LEDGER)).unwrap();
+    assert_eq!(config.chains[0].ledger_id.as_deref(), Some(LEDGER));
+}
+
+#[test]
+fn a_second_signer_without_a_ledger_is_refused_because_the_two_could_sign_twice() {
+    let refused = parse(&with_second("10.0.0.2:26690")).unwrap_err();
+    assert_eq!(refused.problems[0].key, "chain[0].ledger_id");
+    assert!(refused.to_string().contains("sign twice"), "{refused}");
+}
+
+#[test]
+fn a_signer_named_twice_and_what_is_no_ledger_id_are_refused() {
+    let twice = with_ledger(&with_second("127.0.0.1:26690"), LEDGER);
+    let problems = parse(&twice).unwrap_err().problems;
+    assert_eq!(problems[0].key, "chain[0].signer[1].address");
+    for id in [
+        "",
+        "0123",
+        &LEDGER.to_uppercase(),
+        &LEDGER.replace('0', "g"),
+        &format!("{LEDGER}0"),
+    ] {
+        let problems = parse(&with_ledger(GOOD, id)).unwrap_err().problems;
+        assert_eq!(problems[0].key, "chain[0].ledger_id", "{id}");
+    }
 }
 
 #[test]

@@ -97,8 +97,15 @@ fn an_extension_signature_is_asked_for_exactly_where_the_nodes_line_expects_one(
 
 #[test]
 fn a_nil_block_is_absent_and_a_partly_filled_one_is_passed_on() {
-    let request =
-        |block_id| vote_request("k", "c", &vote(SignedMsgType::Prevote, block_id, b""), None);
+    let request = |block_id| {
+        vote_request(
+            "k",
+            "c",
+            "",
+            &vote(SignedMsgType::Prevote, block_id, b""),
+            None,
+        )
+    };
     assert_eq!(request(nil()).block_id, None);
     assert_eq!(request(BlockId::default()).block_id, None);
     let whole = request(block_id()).block_id.unwrap();
@@ -259,9 +266,9 @@ fn a_proposal_that_claims_another_type_is_refused() {
         r#type: SignedMsgType::Proposal.into(),
         ..Proposal::default()
     };
-    assert!(proposal_request("k", "c", &proposal).is_ok());
+    assert!(proposal_request("k", "c", "", &proposal).is_ok());
     proposal.r#type = SignedMsgType::Precommit.into();
-    let refusal = proposal_request("k", "c", &proposal).unwrap_err();
+    let refusal = proposal_request("k", "c", "", &proposal).unwrap_err();
     assert_eq!(refusal.reason, Reason::InvalidField);
 }
 
@@ -320,7 +327,7 @@ macro_rules! speaks_the_language_of {
                         })) if chain == chain_id => vote,
                         other => return Err(TestCaseError::fail(format!("{other:?}"))),
                     };
-                    let request = vote_request("key", &chain_id, &ours, Some(ours.extension.as_slice()));
+                    let request = vote_request("key", &chain_id, "", &ours, Some(ours.extension.as_slice()));
                     prop_assert_eq!(
                         (request.r#type, request.height, request.round),
                         (theirs.r#type, theirs.height, theirs.round)
@@ -365,7 +372,7 @@ macro_rules! speaks_the_language_of {
                         Some(Sum::SignProposalRequest(request)) => request.proposal.unwrap(),
                         other => return Err(TestCaseError::fail(format!("{other:?}"))),
                     };
-                    let request = proposal_request("key", "c", &ours).unwrap();
+                    let request = proposal_request("key", "c", "", &ours).unwrap();
                     prop_assert_eq!(
                         (request.height, request.round, request.pol_round),
                         (height, round, pol_round)

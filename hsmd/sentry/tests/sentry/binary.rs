@@ -18,7 +18,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-fn check(house: &House, config: &str, more: &[&str]) -> Output {
+pub(crate) fn check(house: &House, config: &str, more: &[&str]) -> Output {
     std::fs::write(house.config_file(), config).unwrap();
     let file = house.config_file();
     let mut arguments = vec!["check", "--config", file.to_str().unwrap()];
@@ -26,11 +26,11 @@ fn check(house: &House, config: &str, more: &[&str]) -> Output {
     command(&arguments).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn check_prints_what_would_run_and_ends_with_0() {
     let house = House::new().await;
     let config = house.config_text("0.38", &["unix:///run/node/privval.sock".to_owned()], "");
@@ -51,6 +51,7 @@ async fn check_prints_what_would_run_and_ends_with_0() {
     assert_eq!(json["ok"], true);
     assert_eq!(json["chains"][0]["cometbft"], "0.38");
     assert_eq!(json["caller"], CALLER);
+    assert_eq!(json["chains"][0]["signers"][0]["state"], "usable");
 }
 
 #[tokio::test]
@@ -155,12 +156,12 @@ impl Drop for Running {
     }
 }
 
-async fn free_port() -> u16 {
+pub(crate) async fn free_port() -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().port()
 }
 
-async fn scrape(port: u16) -> String {
+pub(crate) async fn scrape(port: u16) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
     stream.write_all(request).await.unwrap();

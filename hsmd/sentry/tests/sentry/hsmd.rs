@@ -21,6 +21,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower_service::Service;
 
+use crate::node::CHAIN;
 use crate::pki::Authority;
 
 /// What happens to one Sign request instead of a signature.
@@ -44,6 +45,10 @@ pub(crate) struct State {
     pub(crate) instead: Mutex<VecDeque<Instead>>,
     pub(crate) asked: Mutex<Vec<(Asked, CertificateDer<'static>)>>,
     pub(crate) key: Mutex<GetPublicKeyResponse>,
+    /// The ledger that it reports; empty: none.
+    pub(crate) ledger: Mutex<String>,
+    /// How often it was asked what it grants.
+    pub(crate) listed: watch::Sender<usize>,
     /// Requests that arrived so far.
     pub(crate) arrived: watch::Sender<usize>,
     /// Connections so far, and those of them that are open.
@@ -60,6 +65,8 @@ impl State {
                 public_key: vec![8; 32],
                 ..GetPublicKeyResponse::default()
             }),
+            ledger: Mutex::default(),
+            listed: watch::Sender::new(0),
             arrived: watch::Sender::new(0),
             connections: watch::Sender::new((0, 0)),
         })
@@ -212,7 +219,17 @@ impl Signer for Fake {
         &self,
         _: Request<ListKeysRequest>,
     ) -> Result<Response<ListKeysResponse>, Status> {
-        Ok(Response::new(ListKeysResponse::default()))
+        let key = self.state.key.lock().unwrap().clone();
+        let grant = KeyGrant {
+            key: "main".to_owned(),
+            chain_id: CHAIN.to_owned(),
+            algorithm: key.algorithm,
+            public_key: key.public_key,
+            kinds: vec!["prevote".to_owned()],
+            ledger_id: self.state.ledger.lock().unwrap().clone(),
+        };
+        self.state.listed.send_modify(|count| *count += 1);
+        Ok(Response::new(ListKeysResponse { keys: vec![grant] }))
     }
 
     async fn get_public_key(

@@ -10,6 +10,7 @@
 
 mod binary;
 mod connections;
+mod failover;
 mod house;
 mod hsmd;
 mod identity;
