@@ -1,6 +1,7 @@
 //! The command line of hsm-sentry.
 
-use std::io::IsTerminal;
+use std::fmt::Arguments as Text;
+use std::io::{self, IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,7 +55,8 @@ fn main() -> ExitCode {
 }
 
 fn failed(failure: Failure) -> ExitCode {
-    eprintln!("hsm-sentry: {failure}");
+    // Where nobody reads it, the exit code says the same.
+    let _ = writeln!(io::stderr(), "hsm-sentry: {failure}");
     ExitCode::FAILURE
 }
 
@@ -96,8 +98,8 @@ fn log(format: LogFormat) {
         .with_env_filter(filter)
         // A line that cannot be written would be reported on stderr too, and that panics.
         .log_internal_errors(false)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     match format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
@@ -107,16 +109,15 @@ fn log(format: LogFormat) {
 fn check(file: &std::path::Path, json: bool) -> Result<(), Failure> {
     let checked = surveyed(file);
     if let (Err(failure), true) = (&checked, json) {
-        println!(
-            "{}",
-            serde_json::json!({ "ok": false, "error": failure.to_string() })
-        );
+        let refused = serde_json::json!({ "ok": false, "error": failure.to_string() });
+        say(format_args!("{refused}"))?;
     }
     let (config, identity, standings) = checked?;
     if json {
-        println!("{}", report(&config, &identity, &standings));
+        let report = report(&config, &identity, &standings);
+        say(format_args!("{report}"))?;
     } else {
-        print_report(&config, &identity, &standings);
+        print_report(&config, &identity, &standings)?;
     }
     match unused(&standings) {
         0 => Ok(()),
@@ -194,11 +195,11 @@ fn report(config: &Config, identity: &Identity, standings: &Standings) -> serde_
     })
 }
 
-fn print_report(config: &Config, identity: &Identity, standings: &Standings) {
-    println!("{}: good", config.file.display());
-    println!("hsmd knows this sentry as {}", identity.uri);
+fn print_report(config: &Config, identity: &Identity, standings: &Standings) -> io::Result<()> {
+    say(format_args!("{}: good", config.file.display()))?;
+    say(format_args!("hsmd knows this sentry as {}", identity.uri))?;
     for (chain, standings) in config.chains.iter().zip(standings) {
-        println!(
+        say(format_args!(
             "{}: node {} (CometBFT {}) signs with key {:?}, deadline {} ms, ledger {}",
             chain.chain_id,
             chain.node,
@@ -206,15 +207,24 @@ fn print_report(config: &Config, identity: &Identity, standings: &Standings) {
             chain.key,
             chain.deadline.as_millis(),
             chain.ledger_id.as_deref().unwrap_or("not pinned"),
-        );
+        ))?;
         for (number, (signer, standing)) in (1..).zip(chain.signers.iter().zip(standings)) {
             let (state, why) = described(standing);
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
-            println!(
+            say(format_args!(
                 "  {number}  {:<24} {:<24} {state}{why}",
                 signer.address,
                 signer.server_name.to_str(),
-            );
+            ))?;
         }
+    }
+    Ok(())
+}
+
+/// Prints a line. A reader that has seen enough (`| head`) ends the output, not the command.
+fn say(line: Text<'_>) -> io::Result<()> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }

@@ -14,6 +14,7 @@ mod show;
 mod state;
 mod status;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -105,7 +106,8 @@ pub fn main() -> ExitCode {
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hsmd: {error}");
+            // Where nobody reads it, the exit code says the same.
+            let _ = writeln!(std::io::stderr(), "hsmd: {error}");
             ExitCode::FAILURE
         }
     }
