@@ -3,6 +3,7 @@
 //! The same rules run in three places: at replay, on the guard's own copy at the moment an entry is handed
 //! to the journal, and on the journal's copy once that entry is durable.
 
+mod anchor;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +14,10 @@ use hsm_policy::conflict::{Last, Mark};
 use hsm_proto::v1 as wire;
 
 use super::entry;
+use anchor::AnchorChange;
 use snapshot::audit_mark;
+
+pub use anchor::{AnchorMark, Bounds, Tail};
 
 /// The pinned keys and their marks.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +31,8 @@ pub struct State {
     audits: BTreeMap<String, AuditMark>,
     asked: u64,
     stopped: bool,
+    anchor: Option<AnchorMark>,
+    unproven: Option<Tail>,
 }
 
 /// The last checkpoint of a device's own audit log.
@@ -60,6 +66,8 @@ pub struct ChainMark {
     pub mark: Mark,
     /// The entry that made `mark.last`; `None` where nothing was reserved yet.
     pub made: Option<Made>,
+    /// Between which heights it may sign; all 0 where there never was an anchor.
+    pub bounds: Bounds,
 }
 
 /// The reservation behind a mark.
@@ -71,6 +79,8 @@ pub struct Made {
     pub time: prost_types::Timestamp,
     /// The signatures that it led to, once known.
     pub signatures: Option<Signatures>,
+    /// The leaf's RFC 6962 hash, where it was made since the start.
+    pub(super) leaf: Option<hsm_journal::Hash>,
 }
 
 /// What leaves for a vote or a proposal.
@@ -147,7 +157,7 @@ impl State {
         event: wire::entry::Event,
     ) -> Result<(), String> {
         let change = self.plan(event)?;
-        self.commit(index, time, change);
+        self.commit(index, time, None, change);
         Ok(())
     }
 
@@ -156,7 +166,12 @@ impl State {
     pub(super) fn plan(&self, event: wire::entry::Event) -> Result<Change, String> {
         use wire::entry::Event;
         match event {
-            Event::StateCreated(created) => Ok(Change::Created(created.deployment_id)),
+            Event::StateCreated(created) => Ok(Change::Created(created)),
+            Event::AnchorBound(bound) => Ok(Self::plan_bound(bound)),
+            Event::AnchorAdvanced(advanced) => self.plan_advanced(advanced),
+            Event::TailUnproven(unproven) => Self::plan_unproven(&unproven),
+            Event::TailAccepted(accepted) => self.plan_accepted(&accepted),
+            Event::DeviceAdded(added) => self.plan_device(added),
             Event::DaemonStarted(started) => Ok(Change::Policy(started.policy_digest)),
             Event::DaemonStopped(_) => Ok(Change::Stopped),
             Event::Refused(_) => Ok(Change::None),
@@ -170,10 +185,23 @@ impl State {
     }
 
     /// Makes the change that [`Self::plan`] found for the entry with this index.
-    pub(super) fn commit(&mut self, index: u64, time: &prost_types::Timestamp, change: Change) {
+    pub(super) fn commit(
+        &mut self,
+        index: u64,
+        time: &prost_types::Timestamp,
+        leaf: Option<hsm_journal::Hash>,
+        change: Change,
+    ) {
         match change {
             Change::None => {}
-            Change::Created(deployment_id) => self.deployment_id = deployment_id,
+            Change::Created(created) => {
+                self.deployment_id = created.deployment_id;
+                if let Some(Change::Anchor(bound)) = created.anchor.map(Self::plan_bound) {
+                    self.commit_anchor(bound);
+                }
+            }
+            Change::Anchor(change) => self.commit_anchor(change),
+            Change::Device(key, name, identity) => self.commit_device(key, name, identity),
             Change::Policy(digest) => {
                 self.policy_digest = digest;
                 self.stopped = false;
@@ -202,6 +230,7 @@ impl State {
                         index,
                         time: *time,
                         signatures,
+                        leaf,
                     });
                 }
             }
@@ -216,7 +245,7 @@ impl State {
         }
     }
 
-    fn at(&mut self, (key, chain): &Place) -> Option<&mut ChainMark> {
+    pub(super) fn at(&mut self, (key, chain): &Place) -> Option<&mut ChainMark> {
         let chains = &mut self.keys.get_mut(key)?.chains;
         chains.get_mut(chain).map(Box::as_mut)
     }
@@ -264,8 +293,12 @@ impl State {
             initial_height: pinned.initial_height,
             last: None,
         };
-        key.chains
-            .insert(chain, Box::new(ChainMark { mark, made: None }));
+        let mark = ChainMark {
+            mark,
+            made: None,
+            bounds: Bounds::default(),
+        };
+        key.chains.insert(chain, Box::new(mark));
         for device in pinned.devices {
             if !key.devices.contains(&device) {
                 key.devices.push(device);
@@ -354,12 +387,15 @@ impl State {
     }
 }
 
-type Place = (PublicKey, ChainId);
+/// A key on a chain.
+pub(super) type Place = (PublicKey, ChainId);
 
 /// What an event changes in the state, checked.
 pub(super) enum Change {
     None,
-    Created(Vec<u8>),
+    Created(wire::StateCreated),
+    Anchor(AnchorChange),
+    Device(PublicKey, String, Identity),
     Policy(Vec<u8>),
     Stopped,
     Asked(u64),

@@ -160,6 +160,13 @@ impl Thread {
                 guarded(|| device.free_audit_log(*number)).map(|()| Answer::Done)
             }
             Call::AuditOptions => guarded(|| device.audit_options()).map(Answer::AuditOptions),
+            Call::Data(label) => guarded(|| device.data(label)).map(Answer::Data),
+            Call::PutData(label, content) => {
+                guarded(|| device.put_data(label, content)).map(|()| Answer::Done)
+            }
+            Call::DeleteData(number) => {
+                guarded(|| device.delete_data(*number)).map(|()| Answer::Done)
+            }
         }
     }
 
