@@ -268,6 +268,18 @@ impl Worker {
         self.shared.work.notify_all();
     }
 
+    /// Who the device is that was reached last, be it the pinned one or not.
+    pub fn shown(&self) -> Option<Identity> {
+        let inner = self.shared.lock();
+        if let (Session::Failed(Error::Replaced { shown, .. }), _)
+        | (_, Some(Error::Replaced { shown, .. })) = (&inner.session, &inner.last_fault)
+            && !matches!(inner.session, Session::Ready)
+        {
+            return Some((**shown).clone());
+        }
+        inner.info.as_ref().map(Info::identity)
+    }
+
     /// The device that this worker is pinned to.
     pub fn pinned(&self) -> Option<Identity> {
         self.shared.lock().pinned.clone()

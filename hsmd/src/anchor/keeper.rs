@@ -71,7 +71,7 @@ struct Pending {
 
 /// Why an advance did not come about.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum NotAdvanced {
     /// The anchor.
     #[error(transparent)]
     Anchor(#[from] Error),
@@ -152,7 +152,7 @@ impl Keeper {
     }
 
     /// Advances once, where that is due and no attempt has failed just now.
-    pub(super) async fn advance_if_due(&mut self, guard: &Guard) -> Option<Result<(), Failure>> {
+    pub(super) async fn advance_if_due(&mut self, guard: &Guard) -> Option<Result<(), NotAdvanced>> {
         if self.failed.is_some_and(|failed| failed.elapsed() < AGAIN) {
             return None;
         }
@@ -170,8 +170,8 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// [`Failure`]: the stop is not a clean one then.
-    pub async fn seal(&mut self, guard: &Guard) -> Result<(), Failure> {
+    /// [`NotAdvanced`]: the stop is not a clean one then.
+    pub async fn seal(&mut self, guard: &Guard) -> Result<(), NotAdvanced> {
         if self.pending.is_some() {
             self.make(guard).await?;
         }
@@ -186,7 +186,7 @@ impl Keeper {
         outcome
     }
 
-    async fn advance(&mut self, guard: &Guard, purpose: Purpose) -> Result<(), Failure> {
+    async fn advance(&mut self, guard: &Guard, purpose: Purpose) -> Result<(), NotAdvanced> {
         if self.pending.is_none() {
             self.budget.take()?;
             let (counter, entry) = guard.begin_advance(purpose, SystemTime::now())?;
@@ -200,7 +200,7 @@ impl Keeper {
     }
 
     /// Makes the advance that the journal holds, once it is durable there.
-    async fn make(&mut self, guard: &Guard) -> Result<(), Failure> {
+    async fn make(&mut self, guard: &Guard) -> Result<(), NotAdvanced> {
         let Some(pending) = &mut self.pending else {
             return Ok(());
         };
@@ -220,7 +220,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn report(&mut self, outcome: &Result<(), Failure>) {
+    fn report(&mut self, outcome: &Result<(), NotAdvanced>) {
         let mut state = self.status.lock();
         let fault = outcome.as_ref().err().map(ToString::to_string);
         match &fault {
@@ -231,7 +231,7 @@ impl Keeper {
             None => tracing::info!(counter = state.counter, "the rollback anchor was advanced"),
         }
         state.fault = fault;
-        state.moved |= matches!(outcome, Err(Failure::Anchor(Error::Moved { .. })));
+        state.moved |= matches!(outcome, Err(NotAdvanced::Anchor(Error::Moved { .. })));
         self.failed = outcome.as_ref().err().map(|_| Instant::now());
     }
 }
@@ -252,7 +252,7 @@ impl Budget {
         }
     }
 
-    fn take(&mut self) -> Result<(), Failure> {
+    fn take(&mut self) -> Result<(), NotAdvanced> {
         while self.left < BURST && self.since.elapsed() >= self.interval {
             self.left += 1;
             self.since += self.interval;
@@ -261,7 +261,7 @@ impl Budget {
             self.since = Instant::now();
         }
         if self.left == 0 {
-            return Err(Failure::TooOften {
+            return Err(NotAdvanced::TooOften {
                 since: self.interval.saturating_mul(BURST),
                 left: self.interval.saturating_sub(self.since.elapsed()),
             });

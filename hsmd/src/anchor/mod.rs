@@ -16,9 +16,9 @@ mod tpm;
 
 use sha2::{Digest as _, Sha256};
 
-pub use keeper::{Keeper, Status};
+pub use keeper::{Keeper, NotAdvanced, State, Status};
 pub use protocol::Mismatch;
-pub use start::{Opened, make, open, rebind};
+pub use start::{Failure, Opened, make, open, rebind};
 
 use crate::config;
 use crate::keyring::Device;

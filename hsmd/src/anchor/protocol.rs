@@ -13,7 +13,7 @@ use crate::guard::AnchorMark;
 
 /// How the journal stands to its anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(super) enum Standing {
     /// No anchor was configured, and the journal is bound to none.
     Unanchored,
     /// The journal's last advance was made.
@@ -84,7 +84,7 @@ pub enum Mismatch {
 /// # Errors
 ///
 /// [`Mismatch`]: hsmd must not sign from this journal.
-pub fn compare(
+pub(super) fn compare(
     mark: Option<&AnchorMark>,
     configured: &str,
     found: Option<u64>,
@@ -119,7 +119,7 @@ pub fn compare(
 
 /// What shows that the journal holds all that was signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(super) enum Ending {
     /// It ends with a seal, and the anchor stands where that put it: nothing was signed since.
     Sealed,
     /// It contains the last entry that a reply relied on, as written down outside the disk within this boot.
@@ -131,7 +131,7 @@ pub enum Ending {
 /// How a journal that stands to its anchor as it should came to its end. `contains_last`: whether it contains the last
 /// entry that was written down within this boot.
 #[must_use]
-pub fn ending(mark: &AnchorMark, contains_last: bool) -> Ending {
+pub(super) fn ending(mark: &AnchorMark, contains_last: bool) -> Ending {
     match (mark.sealed, contains_last) {
         (true, _) => Ending::Sealed,
         (false, true) => Ending::Proven,

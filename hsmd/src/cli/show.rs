@@ -50,6 +50,8 @@ fn chain_json(chain: &wire::ChainState) -> Value {
     json!({
         "chain_id": chain.chain_id,
         "initial_height": chain.initial_height,
+        "floor": chain.floor,
+        "ceiling": chain.ceiling,
         "last": chain.last.as_ref().map(|last| json!({
             "height": last.height,
             "round": last.round,
@@ -70,8 +72,9 @@ pub(super) fn chain_line(chain: &wire::ChainState) -> String {
         ),
         None => "nothing signed yet".to_owned(),
     };
-    let (id, height) = (&chain.chain_id, chain.initial_height);
-    format!("{id}: nothing at or below {height}; {last}")
+    let (id, height) = (&chain.chain_id, chain.initial_height.max(chain.floor));
+    let ceiling = chain.ceiling.map(|ceiling| format!(", nor above {ceiling} before the anchor's next advance"));
+    format!("{id}: nothing at or below {height}{}; {last}", ceiling.unwrap_or_default())
 }
 
 /// The key as a create-validator transaction of the Cosmos SDK wants it.

@@ -13,7 +13,7 @@ use hsm_journal::Hash;
 use crate::sync::Mutex;
 
 /// The first line.
-pub const MAGIC: &str = "hsmd last entry v1";
+const MAGIC: &str = "hsmd last entry v1";
 
 /// The file, held open and locked by the one process that signs.
 pub struct LastEntry {

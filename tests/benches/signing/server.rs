@@ -180,7 +180,7 @@ pub(crate) fn make_known(config: &Path, keys: &[String]) {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let (guard, _) = daemon::open_guard(&config, None).expect("the journal opens");
+        let guard = daemon::open_guard(&config).expect("the journal opens");
         let keyring =
             devices::keyring(&config, vec![start_device(Duration::ZERO)]).expect("the advisories");
         for key in keys {

@@ -1,6 +1,7 @@
 //! What the state knows of its rollback anchor: the counter, and between which heights it lets keys sign.
 
 use hsm_journal::Hash;
+use hsm_policy::cometbft::ChainId;
 use hsm_proto::v1 as wire;
 
 use super::{Change, Place, State};
@@ -68,6 +69,23 @@ impl State {
     #[must_use]
     pub fn unproven(&self) -> Option<&Tail> {
         self.unproven.as_ref()
+    }
+
+    /// Whether a ceiling allows something that no floor counts as signed yet.
+    #[must_use]
+    pub fn has_undoubted_ceilings(&self) -> bool {
+        let mut bounds = self.places().map(|(_, known)| known.bounds);
+        bounds.any(|bounds| bounds.ceiling > bounds.floor)
+    }
+
+    /// The keys, chains and heights up to which nothing is signed because nothing proves that it was not; those that
+    /// the chain has passed are left out.
+    pub fn doubted(&self) -> impl Iterator<Item = (String, &ChainId, i64)> {
+        self.keys.values().flat_map(|key| {
+            let chains = key.chains.iter();
+            let doubted = chains.filter(|(_, known)| known.bounds.floor > known.mark.height());
+            doubted.map(|(chain, known)| (key.names.join(", "), chain, known.bounds.floor))
+        })
     }
 
     /// What tells this deployment from every other.
