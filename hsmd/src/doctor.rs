@@ -46,7 +46,9 @@ pub async fn findings(
     of_anchor(&mut about, anchor, anchor_state);
     let doubted = line.guard().inspect(|state| {
         let doubted = state.doubted();
-        doubted.map(|(key, chain, floor)| format!("{key} on {chain} up to {floor}")).collect::<Vec<_>>()
+        doubted
+            .map(|(key, chain, floor)| format!("{key} on {chain} up to {floor}"))
+            .collect::<Vec<_>>()
     })?;
     if !doubted.is_empty() {
         about.warn(
@@ -237,7 +239,7 @@ fn audit_log(about: &mut About<'_>, report: &Report, mark: Option<&AuditMark>) {
         about.warn(
             "administration",
             format!(
-                "{} administrative commands in its audit log since the start, and hsmd makes none",
+                "{} administrative commands in its audit log since the start that hsmd did not make",
                 report.administrative
             ),
         );

@@ -47,7 +47,9 @@ pub enum Error {
         known: String,
     },
     /// Another device than the one that is meant.
-    #[error("device {device} shows serial number {shown:?}, and {asked:?} is meant: plug that one in")]
+    #[error(
+        "device {device} shows serial number {shown:?}, and {asked:?} is meant: plug that one in"
+    )]
     OtherSerial {
         /// The device's name.
         device: String,
@@ -139,7 +141,10 @@ pub async fn add_device(
         name: request.key.clone(),
         known: some_names(keyring),
     })?;
-    let device = key.devices().iter().find(|device| *device.name == *request.device);
+    let device = key
+        .devices()
+        .iter()
+        .find(|device| *device.name == *request.device);
     let device = device.ok_or_else(|| Error::UnknownDevice {
         key: request.key.clone(),
         device: request.device.clone(),
@@ -154,14 +159,19 @@ pub async fn add_device(
     let Some(shown) = shown.filter(|shown| shown.serial == request.serial) else {
         return Err(Error::OtherSerial {
             device: request.device.clone(),
-            shown: device.worker.shown().map_or_else(String::new, |shown| shown.serial),
+            shown: device
+                .worker
+                .shown()
+                .map_or_else(String::new, |shown| shown.serial),
             asked: request.serial.clone(),
         });
     };
     // The worker talks to no other device meanwhile.
     device.worker.pin(shown.clone());
     let added = async {
-        let found = key.public_key_in(device, Instant::now() + DEVICE_PATIENCE).await?;
+        let found = key
+            .public_key_in(device, Instant::now() + DEVICE_PATIENCE)
+            .await?;
         if found != pinned {
             return Err(Error::OtherKey {
                 key: key.name().to_owned(),

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::{
-    Algorithm, AuditLog, AuditOptions, Backend, DataObject, Error, Identity, Info, KeyLocator, Opener,
-    PublicKey, Signature,
+    Algorithm, AuditLog, AuditOptions, Backend, DataObject, Error, Identity, Info, KeyLocator,
+    Opener, PublicKey, Signature,
 };
 
 pub use self::attempts::Asked;

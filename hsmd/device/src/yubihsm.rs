@@ -24,8 +24,8 @@ use self::fault::fault;
 use self::identity::check_identity;
 use crate::secret_file::SecretFile;
 use crate::{
-    Algorithm, AuditLog, AuditOptions, Backend, DataObject, Device, Error, Info, KeyLocator, Opener, PublicKey,
-    Signature,
+    Algorithm, AuditLog, AuditOptions, Backend, DataObject, Device, Error, Info, KeyLocator,
+    Opener, PublicKey, Signature,
 };
 
 /// Where a YubiHSM2 is and how to authenticate to it.

@@ -152,7 +152,10 @@ impl Keeper {
     }
 
     /// Advances once, where that is due and no attempt has failed just now.
-    pub(super) async fn advance_if_due(&mut self, guard: &Guard) -> Option<Result<(), NotAdvanced>> {
+    pub(super) async fn advance_if_due(
+        &mut self,
+        guard: &Guard,
+    ) -> Option<Result<(), NotAdvanced>> {
         if self.failed.is_some_and(|failed| failed.elapsed() < AGAIN) {
             return None;
         }
@@ -163,7 +166,10 @@ impl Keeper {
         if !due && self.pending.is_none() {
             return None;
         }
-        Some(self.advance(guard, Purpose::Open(self.status.pace.window)).await)
+        Some(
+            self.advance(guard, Purpose::Open(self.status.pace.window))
+                .await,
+        )
     }
 
     /// A clean stop: nothing is signed any more, and a journal without this entry will not be taken.

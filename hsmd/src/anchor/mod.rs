@@ -6,9 +6,9 @@
 mod data_object;
 mod keeper;
 mod protocol;
-mod start;
 #[cfg(test)]
 mod simulated;
+mod start;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tpm")]

@@ -192,7 +192,10 @@ mod tests {
             (None, "tpm"),
         ] {
             let compared = compare(mark, configured, Some(7));
-            assert!(matches!(compared, Err(Mismatch::Other { .. })), "{configured}");
+            assert!(
+                matches!(compared, Err(Mismatch::Other { .. })),
+                "{configured}"
+            );
         }
     }
 

@@ -61,9 +61,7 @@ pub struct Opened {
 pub async fn open(
     config: &config::Config,
     devices: &[Device],
-    open: impl FnOnce(
-        &dyn Fn(&State) -> Result<(), String>,
-    ) -> Result<Guard, hsm_journal::Error>,
+    open: impl FnOnce(&dyn Fn(&State) -> Result<(), String>) -> Result<Guard, hsm_journal::Error>,
 ) -> Result<Opened, Failure> {
     let config::Anchor::In(anchored) = &config.state.anchor else {
         let admit = |state: &State| {
@@ -88,9 +86,7 @@ pub(super) async fn resume(
     last: LastEntry,
     pace: config::Pace,
     directory: &Path,
-    open: impl FnOnce(
-        &dyn Fn(&State) -> Result<(), String>,
-    ) -> Result<Guard, hsm_journal::Error>,
+    open: impl FnOnce(&dyn Fn(&State) -> Result<(), String>) -> Result<Guard, hsm_journal::Error>,
 ) -> Result<Opened, Failure> {
     let found = anchor.read().await?;
     let stands = |state: &State| {

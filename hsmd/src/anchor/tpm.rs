@@ -158,7 +158,8 @@ impl NvCounter {
         });
         let bytes = bytes.map_err(self.failing("read the counter"))?;
         let counter = bytes.value().try_into().map(u64::from_be_bytes);
-        let counter = counter.map_err(|_| self.failed("read the counter", "it has another size"))?;
+        let counter =
+            counter.map_err(|_| self.failed("read the counter", "it has another size"))?;
         Ok(Some(Found { tag, counter }))
     }
 

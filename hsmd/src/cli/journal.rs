@@ -93,7 +93,10 @@ fn as_text(event: &Event) -> String {
             false => format!("anchor advanced  to {}", advanced.counter),
         },
         Event::TailUnproven(tail) => {
-            format!("TAIL UNPROVEN    of {} entries, after an unclean end", tail.size)
+            format!(
+                "TAIL UNPROVEN    of {} entries, after an unclean end",
+                tail.size
+            )
         }
         Event::TailAccepted(tail) => format!("tail accepted    of {} entries", tail.size),
         Event::DeviceAdded(added) => {

@@ -199,7 +199,10 @@ fn add_device(add: &AddDevice) -> Result<(), Error> {
         return Ok(());
     }
     let (device, serial) = (&add.device, &add.serial);
-    println!("device {device} with serial number {serial} is pinned for key {}", key.key);
+    println!(
+        "device {device} with serial number {serial} is pinned for key {}",
+        key.key
+    );
     Ok(())
 }
 

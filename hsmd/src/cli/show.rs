@@ -73,8 +73,13 @@ pub(super) fn chain_line(chain: &wire::ChainState) -> String {
         None => "nothing signed yet".to_owned(),
     };
     let (id, height) = (&chain.chain_id, chain.initial_height.max(chain.floor));
-    let ceiling = chain.ceiling.map(|ceiling| format!(", nor above {ceiling} before the anchor's next advance"));
-    format!("{id}: nothing at or below {height}{}; {last}", ceiling.unwrap_or_default())
+    let ceiling = chain
+        .ceiling
+        .map(|ceiling| format!(", nor above {ceiling} before the anchor's next advance"));
+    format!(
+        "{id}: nothing at or below {height}{}; {last}",
+        ceiling.unwrap_or_default()
+    )
 }
 
 /// The key as a create-validator transaction of the Cosmos SDK wants it.

@@ -145,7 +145,11 @@ fn place(
     let kind = checker.choice(KEY, &kind, &[("tpm", "tpm"), ("yubihsm", "yubihsm")])?;
     let others = [
         ("tpm", "tcti", raw.tcti.clone()),
-        ("tpm", "nv_index", raw.nv_index.map(|index| index.to_string())),
+        (
+            "tpm",
+            "nv_index",
+            raw.nv_index.map(|index| index.to_string()),
+        ),
         ("yubihsm", "device", raw.device.clone()),
     ];
     for (of, field, value) in others {
@@ -181,7 +185,9 @@ fn tpm(checker: &mut Checker, raw: &raw::AnchorTable) -> Option<Place> {
 fn tpm(checker: &mut Checker, _raw: &raw::AnchorTable) -> Option<Place> {
     let fault = "is not supported by this hsmd, which was built without the feature tpm";
     let remedy = "take a build that has it, or write \"yubihsm\"";
-    checker.problems.value("state.anchor.kind", "tpm", fault, remedy);
+    checker
+        .problems
+        .value("state.anchor.kind", "tpm", fault, remedy);
     None
 }
 
@@ -202,7 +208,9 @@ fn yubihsm(
             None
         }
         None => {
-            checker.problems.value(KEY, device, "is no [[device]]", remedy);
+            checker
+                .problems
+                .value(KEY, device, "is no [[device]]", remedy);
             None
         }
     }

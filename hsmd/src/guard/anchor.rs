@@ -83,7 +83,11 @@ impl State {
     fn runs_short(&self, spare: i64) -> bool {
         let short = |known: &ChainMark| {
             let left = |ceiling: i64| ceiling.saturating_sub(reached(known));
-            !waits(known) && known.bounds.in_force.is_none_or(|ceiling| left(ceiling) < spare)
+            !waits(known)
+                && known
+                    .bounds
+                    .in_force
+                    .is_none_or(|ceiling| left(ceiling) < spare)
         };
         self.anchor().is_some() && self.places().any(|(_, known)| short(known))
     }

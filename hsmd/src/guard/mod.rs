@@ -479,7 +479,10 @@ impl Guard {
         urgency: Urgency,
     ) -> Result<Ticket, Error> {
         let leaf = entry::encode(now, event.clone());
-        let hash = self.last_entry.as_ref().map(|_| hsm_journal::leaf_hash(&leaf));
+        let hash = self
+            .last_entry
+            .as_ref()
+            .map(|_| hsm_journal::leaf_hash(&leaf));
         let change = state.plan(event).map_err(Error::Internal)?;
         let ticket = self.journal.append(leaf, urgency)?;
         state.commit(ticket.index(), &entry::wall_clock(now), hash, change);

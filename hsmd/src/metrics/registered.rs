@@ -168,7 +168,11 @@ impl Shared {
                 "journal_fault",
                 "1 while the journal cannot be written",
             ),
-            anchor_counter: one(all, "anchor_counter", "Where the rollback anchor's counter stands"),
+            anchor_counter: one(
+                all,
+                "anchor_counter",
+                "Where the rollback anchor's counter stands",
+            ),
             anchor_advances: one(
                 all,
                 "anchor_advances",

@@ -162,9 +162,11 @@ impl Thread {
             Call::AuditOptions => guarded(|| device.audit_options()).map(Answer::AuditOptions),
             Call::Data(label) => guarded(|| device.data(label)).map(Answer::Data),
             Call::PutData(label, content) => {
+                self.shared.lock().attempts.change_data();
                 guarded(|| device.put_data(label, content)).map(|()| Answer::Done)
             }
             Call::DeleteData(number) => {
+                self.shared.lock().attempts.change_data();
                 guarded(|| device.delete_data(*number)).map(|()| Answer::Done)
             }
         }

@@ -8,7 +8,10 @@ use crate::{DataObject, Error};
 
 impl Session {
     pub(super) fn read_data(&self, label: &str) -> Result<Vec<DataObject>, Error> {
-        let filters = [Filter::Type(Type::Opaque), Filter::Label(data_label(label)?)];
+        let filters = [
+            Filter::Type(Type::Opaque),
+            Filter::Label(data_label(label)?),
+        ];
         let found = self.client.list_objects(&filters);
         let found = found.map_err(|e| self.fault("list its data objects", &e))?;
         let objects = found.into_iter().map(|entry| {

@@ -125,7 +125,9 @@ impl State {
         let counter = advanced.counter;
         if anchor.counter.checked_add(1) != Some(counter) {
             let before = anchor.counter;
-            return Err(format!("an advance of the anchor from {before} to {counter}"));
+            return Err(format!(
+                "an advance of the anchor from {before} to {counter}"
+            ));
         }
         if advanced.sealed {
             return Ok(Change::Anchor(AnchorChange::Sealed(counter)));
@@ -235,8 +237,15 @@ pub(super) fn tail_from_wire(size: u64, root: &[u8]) -> Result<Tail, String> {
 impl State {
     pub(super) fn plan_device(&self, added: wire::DeviceAdded) -> Result<Change, String> {
         let key = entry::named_public_key(added.public_key)?;
-        if self.keys.get(&key).is_none_or(|known| !known.names.contains(&added.key)) {
-            return Err(format!("a device added to key {}, which is not known", added.key));
+        if self
+            .keys
+            .get(&key)
+            .is_none_or(|known| !known.names.contains(&added.key))
+        {
+            return Err(format!(
+                "a device added to key {}, which is not known",
+                added.key
+            ));
         }
         let device = added.device.ok_or("a device added without its identity")?;
         let identity = entry::identity_from_wire(&device)?;
