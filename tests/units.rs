@@ -47,6 +47,25 @@ fn the_units_expose_little() {
 }
 
 #[test]
+fn a_tpm_for_the_anchor_exposes_little_more() {
+    let unit = std::fs::read_to_string(systemd().join("hsmd.service")).unwrap();
+    let adapted = unit
+        .replace("PrivateDevices=yes", "PrivateDevices=no")
+        .replace("#DeviceAllow=/dev/tpmrm0", "DeviceAllow=/dev/tpmrm0")
+        .replace("#SupplementaryGroups=tss", "SupplementaryGroups=tss");
+    assert!(adapted.contains("\nDeviceAllow=/dev/tpmrm0 rw\nSupplementaryGroups=tss\n"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("hsmd.service");
+    std::fs::write(&file, adapted).unwrap();
+    // A path that is absolute takes the place of the folder's.
+    let Some(analysed) = analyse(file.to_str().unwrap(), "15") else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&analysed.stdout);
+    assert!(analysed.status.success(), "{text}");
+}
+
+#[test]
 fn every_directive_has_its_reason() {
     let reasons = std::fs::read_to_string(systemd().join("README.md")).unwrap();
     let mut missing = Vec::new();

@@ -16,7 +16,7 @@ use hsm_proto::v1::signer_server::SignerServer;
 use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tonic::codegen::http;
 use tonic::server::NamedService as _;
 use tonic::service::interceptor::InterceptedService;
@@ -28,6 +28,7 @@ use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
 use crate::advisories;
+use crate::anchor;
 use crate::audit;
 use crate::config::Config;
 use crate::devices;
@@ -66,6 +67,9 @@ pub enum Error {
     /// The journal cannot be opened.
     #[error(transparent)]
     Journal(#[from] hsm_journal::Error),
+    /// The rollback anchor does not let it start.
+    #[error(transparent)]
+    Anchor(#[from] anchor::Failure),
     /// The first or the last entry could not be written.
     #[error(transparent)]
     Guard(#[from] guard::Error),
@@ -114,6 +118,7 @@ pub struct Daemon {
     about: About,
     reflection: bool,
     audit_interval: Duration,
+    keeper: Option<anchor::Keeper>,
     /// Whether the journal ended with a clean stop.
     stopped: bool,
 }
@@ -142,13 +147,21 @@ impl Daemon {
         let admin =
             admin_socket::bind(socket).map_err(socket_error("admin.socket", socket.display()))?;
         // Last of all, since every start begins a segment.
-        let (guard, tail) = open_guard(config, Some(&metrics)).inspect_err(|_| {
+        let opening = anchor::open(config, keyring.devices(), |admit| {
+            open_guard_if(config, Some(&metrics), admit)
+        });
+        let opened = opening.await.inspect_err(|_| {
             let _ = std::fs::remove_file(socket);
         })?;
-        if tail != Tail::Clean {
+        let anchor::Opened {
+            guard,
+            keeper,
+            doubted,
+        } = opened;
+        if doubted {
             tracing::warn!(
-                "the journal's last frame is torn: hsmd was ended while it wrote it, and no \
-                 signature for its entries left; it was cut off"
+                "hsmd did not end cleanly, and nothing proves that the journal holds all that was signed: each key \
+                 signs only above its last ceiling; see `hsmd status`"
             );
         }
         let stopped = guard.inspect(guard::State::stopped)?;
@@ -161,6 +174,7 @@ impl Daemon {
             policy_digest,
             journal_directory: config.state_dir.display().to_string(),
             anchor: config.state.anchor.name().to_owned(),
+            anchor_status: keeper.as_ref().map(anchor::Keeper::status),
             address: listener.address(),
         };
         guard
@@ -181,6 +195,7 @@ impl Daemon {
             about,
             reflection: config.listen.reflection,
             audit_interval: config.audit_interval,
+            keeper,
             stopped,
         })
     }
@@ -214,6 +229,7 @@ impl Daemon {
             self.line.clone(),
             self.certificates.clone(),
             health,
+            self.about.anchor_status.clone(),
             done(&stopped),
         );
         tasks.spawn(async {
@@ -233,6 +249,11 @@ impl Daemon {
             self.reflection,
             done(&stopped),
         ));
+        let (kept, keeping) = watch::channel(false);
+        let keeper = self.keeper.map(|keeper| {
+            let line = self.line.clone();
+            tokio::spawn(async move { keeper.run(line.guard(), done_waiting(keeping)).await })
+        });
         let (audited, auditing) = watch::channel(false);
         let mut audits = tokio::spawn(audit::run_all(
             self.line.clone(),
@@ -266,7 +287,8 @@ impl Daemon {
         let _ = tokio::time::timeout(GRACE, ending).await;
         tasks.shutdown().await;
         let _ = std::fs::remove_file(&self.admin_socket);
-        let closed = close(&self.line).await;
+        let _ = kept.send(true);
+        let closed = close(&self.line, keeper).await;
         match ended {
             Ok(Ok(())) => closed,
             Ok(served) => served,
@@ -278,12 +300,21 @@ impl Daemon {
     }
 }
 
-/// Opens the journal and makes the guard over it. `metrics` hears of every flush.
+/// Opens the journal and makes the guard over it, for commands that sign nothing.
 ///
 /// # Errors
 ///
 /// The journal's, with the remedy.
-pub fn open_guard(config: &Config, metrics: Option<&Metrics>) -> Result<(Guard, Tail), Error> {
+pub fn open_guard(config: &Config) -> Result<Guard, Error> {
+    Ok(open_guard_if(config, None, &|_| Ok(()))?)
+}
+
+/// The same once `admit` has looked at what the journal says. `metrics` hears of every flush.
+fn open_guard_if(
+    config: &Config,
+    metrics: Option<&Metrics>,
+    admit: &dyn Fn(&guard::State) -> Result<(), String>,
+) -> Result<Guard, hsm_journal::Error> {
     let mut options = hsm_journal::Options {
         segment_bytes: config.state.segment_bytes,
         ..hsm_journal::Options::default()
@@ -291,8 +322,14 @@ pub fn open_guard(config: &Config, metrics: Option<&Metrics>) -> Result<(Guard, 
     if let Some(metrics) = metrics.cloned() {
         options.observer = Some(Arc::new(move |flush| metrics.journal_flush(flush)));
     }
-    let opened = hsm_journal::open::<guard::State>(&config.state_dir, options)?;
-    Ok((Guard::new(opened.state, opened.journal), opened.tail))
+    let opened = hsm_journal::open_if::<guard::State>(&config.state_dir, options, admit)?;
+    if opened.tail != Tail::Clean {
+        tracing::warn!(
+            "the journal's last frame is torn: hsmd was ended while it wrote it, and no signature for its entries \
+             left; it was cut off"
+        );
+    }
+    Ok(Guard::new(opened.state, opened.journal))
 }
 
 /// Reads the policy document, and holds it against the configuration's keys.
@@ -422,6 +459,7 @@ async fn tick(
     line: Arc<Line>,
     certificates: Certificates,
     mut health: HealthReporter,
+    anchor: Option<anchor::Status>,
     done: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -448,6 +486,12 @@ async fn tick(
         metrics.journal(&journal);
         if let Some(reason) = journal.stopped {
             return Err(Error::Broken(format!("the journal ended: {reason}")));
+        }
+        if let Some(anchor) = anchor.as_ref().map(anchor::Status::now) {
+            metrics.anchor(&anchor);
+            if let (true, Some(fault)) = (anchor.moved, anchor.fault) {
+                return Err(Error::Broken(fault));
+            }
         }
         let serves = match device_ready && journal.fault.is_none() {
             true => ServingStatus::Serving,
@@ -483,12 +527,15 @@ fn name_advisories(line: &Line, judged: &mut HashSet<String>) {
     }
 }
 
-/// The journal's last entries.
-async fn close(line: &Line) -> Result<(), Error> {
+/// The journal's last entries, the last of them the anchor's seal.
+async fn close(line: &Line, keeper: Option<JoinHandle<anchor::Keeper>>) -> Result<(), Error> {
     line.record_repeated_refusals(true);
     let stopped = Event::DaemonStopped(wire::DaemonStopped {});
     let recorded = line.guard().record_durably(stopped, SystemTime::now());
     let recorded = tokio::time::timeout(GRACE, recorded).await;
+    if let Some(keeper) = keeper {
+        seal(line.guard(), keeper).await;
+    }
     for device in line.keyring().devices() {
         device.worker.stop();
     }
@@ -502,6 +549,18 @@ async fn close(line: &Line) -> Result<(), Error> {
         }
     }
     Ok(line.guard().close()?)
+}
+
+/// Without a seal the next start has to prove by other means that the journal is whole.
+async fn seal(guard: &Guard, keeper: JoinHandle<anchor::Keeper>) {
+    let sealing = async {
+        let mut keeper = keeper.await.map_err(|error| error.to_string())?;
+        keeper.seal(guard).await.map_err(|error| error.to_string())
+    };
+    let sealed = tokio::time::timeout(GRACE, sealing).await;
+    if let Err(error) = sealed.unwrap_or_else(|_| Err("it took too long".to_owned())) {
+        tracing::error!(error, "the journal was not sealed");
+    }
 }
 
 fn socket_error(key: &str, value: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Error {

@@ -9,6 +9,7 @@ use hsm_proto::v1::Severity;
 use tokio::time::Instant;
 
 use crate::advisories::{Advisories, Advisory};
+use crate::anchor;
 use crate::audit::Report;
 use crate::guard::{self, AuditMark, Guard};
 use crate::keyring::{Device, Key, Keyring};
@@ -27,6 +28,7 @@ const RENEW: Duration = Duration::from_secs(7 * 24 * 3600);
 pub async fn findings(
     line: &Line,
     anchor: &str,
+    anchor_state: Option<&anchor::State>,
     certificate_expires: SystemTime,
 ) -> Result<Vec<wire::Finding>, guard::Error> {
     let mut findings = Vec::new();
@@ -46,7 +48,24 @@ pub async fn findings(
         );
     }
     of_journal(&mut About::new("journal", "", &mut findings), line);
-    of_anchor(&mut About::new("anchor", "", &mut findings), anchor);
+    let mut about = About::new("anchor", "", &mut findings);
+    of_anchor(&mut about, anchor, anchor_state);
+    let doubted = line.guard().inspect(|state| {
+        let doubted = state.doubted();
+        doubted
+            .map(|(key, chain, floor)| format!("{key} on {chain} up to {floor}"))
+            .collect::<Vec<_>>()
+    })?;
+    if !doubted.is_empty() {
+        about.warn(
+            "tail",
+            format!(
+                "nothing proves that the journal holds all that was signed before an unclean end, so nothing is signed \
+                 by {}; it passes when the chains are above",
+                doubted.join(", ")
+            ),
+        );
+    }
     let mut about = About::new("certificate", "", &mut findings);
     of_certificate(&mut about, certificate_expires, SystemTime::now());
     Ok(findings)
@@ -242,7 +261,7 @@ fn audit_log(about: &mut About<'_>, device: &str, report: &Report, mark: Option<
         about.warn(
             "administration",
             format!(
-                "{} administrative commands in its audit log since the start, and hsmd makes none",
+                "{} administrative commands in its audit log since the start that hsmd did not make",
                 report.administrative
             ),
         );
@@ -360,14 +379,21 @@ fn of_journal(about: &mut About<'_>, line: &Line) {
     }
 }
 
-fn of_anchor(about: &mut About<'_>, anchor: &str) {
-    match anchor {
-        "none" => about.warn(
-            "anchor",
+fn of_anchor(about: &mut About<'_>, anchor: &str, state: Option<&anchor::State>) {
+    const CHECK: &str = "anchor";
+    match state {
+        None => about.warn(
+            CHECK,
             "none: nothing shows that the state was restored from a disk image or backup, after which hsmd signs \
              again what it signed since",
         ),
-        anchor => about.ok("anchor", anchor),
+        Some(anchor::State {
+            fault: Some(fault), ..
+        }) => about.problem(
+            CHECK,
+            format!("signing stops at the present ceilings, since it was not advanced: {fault}"),
+        ),
+        Some(state) => about.ok(CHECK, format!("{anchor}, at {}", state.counter)),
     }
 }
 

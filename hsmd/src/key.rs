@@ -38,6 +38,42 @@ pub enum Error {
     /// The device does not show the key.
     #[error(transparent)]
     Device(#[from] keyring::Error),
+    /// The configuration names no such device for the key.
+    #[error("the configuration names no device {device:?} for key {key}: it names {known}")]
+    UnknownDevice {
+        /// The key's name.
+        key: String,
+        /// The device asked for.
+        device: String,
+        /// The devices that it names.
+        known: String,
+    },
+    /// Another device than the one that is meant.
+    #[error(
+        "device {device} shows serial number {shown:?}, and {asked:?} is meant: plug that one in"
+    )]
+    OtherSerial {
+        /// The device's name.
+        device: String,
+        /// What it shows; empty where it was not reached.
+        shown: String,
+        /// What was asked for.
+        asked: String,
+    },
+    /// The device holds another key.
+    #[error(
+        "device {device} shows public key {shown} for key {key}, and {pinned} is pinned: restore the right key into it"
+    )]
+    OtherKey {
+        /// The key's name.
+        key: String,
+        /// The device's name.
+        device: String,
+        /// What is pinned.
+        pinned: PublicKey,
+        /// What the device shows.
+        shown: PublicKey,
+    },
     /// The guard or the journal refuses.
     #[error(transparent)]
     Guard(#[from] guard::Error),
@@ -139,6 +175,71 @@ fn pinned(guard: &Guard, name: &str, chain: &ChainId) -> Result<PublicKey, guard
     guard.pinned(name)?.ok_or_else(not_known)
 }
 
+/// Pins a further device of a key, or another one under a name that is known: it shows the pinned public key, and has
+/// the serial number that was asked for. Marks stay as they are. Durable on return.
+///
+/// # Errors
+///
+/// See [`Error`]; nothing is changed then.
+pub async fn add_device(
+    keyring: &Keyring,
+    guard: &Guard,
+    request: &wire::AddDeviceRequest,
+) -> Result<(), Error> {
+    let key = keyring.get(&request.key).ok_or_else(|| Error::UnknownKey {
+        name: request.key.clone(),
+        known: some_names(keyring),
+    })?;
+    let device = key
+        .devices()
+        .iter()
+        .find(|device| *device.name == *request.device);
+    let device = device.ok_or_else(|| Error::UnknownDevice {
+        key: request.key.clone(),
+        device: request.device.clone(),
+        known: key.device_names().join(", "),
+    })?;
+    let pinned = guard.pinned(key.name())?.ok_or_else(|| {
+        let (key, chain) = (key.name().to_owned(), "ID".to_owned());
+        guard::Error::NotInitialised { key, chain }
+    })?;
+    let before = device.worker.pinned();
+    let shown = device.worker.shown();
+    let Some(shown) = shown.filter(|shown| shown.serial == request.serial) else {
+        return Err(Error::OtherSerial {
+            device: request.device.clone(),
+            shown: device
+                .worker
+                .shown()
+                .map_or_else(String::new, |shown| shown.serial),
+            asked: request.serial.clone(),
+        });
+    };
+    // The worker talks to no other device meanwhile.
+    device.worker.pin(shown.clone());
+    let added = async {
+        let found = key
+            .public_key_in(device, Instant::now() + DEVICE_PATIENCE)
+            .await?;
+        if found != pinned {
+            return Err(Error::OtherKey {
+                key: key.name().to_owned(),
+                device: request.device.clone(),
+                pinned,
+                shown: found,
+            });
+        }
+        let now = SystemTime::now();
+        let added = guard.add_device(key.name(), &pinned, &device.name, &shown, now);
+        Ok(added.await?)
+    };
+    let added = added.await;
+    if let (Err(_), Some(before)) = (&added, before) {
+        device.worker.pin(before);
+    }
+    added
+}
+
 /// The states of all keys of the configuration, by name.
 ///
 /// # Errors
@@ -210,6 +311,8 @@ fn chain_state(chain: &ChainId, known: &ChainMark) -> wire::ChainState {
             .ledger
             .as_ref()
             .map_or_else(String::new, |binding| binding.ledger_id.to_string()),
+        ceiling: known.bounds.in_force(),
+        floor: known.bounds.floor,
     }
 }
 

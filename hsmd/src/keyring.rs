@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use hsm_device::{Identity, KeyLocator, PublicKey, Signature, State, VerifyingKey, Worker};
 use tokio::time::Instant;
@@ -387,6 +388,30 @@ impl Key {
                 key: self.name.clone(),
                 device: device.name.to_string(),
             },
+        }
+    }
+
+    /// Reads the public key from one of the devices.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] where it does not answer or has no such key. A device that was replaced may need a moment to
+    /// be reached again.
+    pub async fn public_key_in(
+        &self,
+        device: &Device,
+        deadline: Instant,
+    ) -> Result<PublicKey, Error> {
+        loop {
+            match self.shown_by(device, deadline).await {
+                Err(Error::Device {
+                    error: hsm_device::Error::Replaced { .. },
+                    ..
+                }) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                shown => return shown,
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! (`hsm_journal`), [`keyring`] reaches the devices (`hsm_device`).
 
 pub mod advisories;
+pub mod anchor;
 pub mod audit;
 pub mod cli;
 pub mod config;

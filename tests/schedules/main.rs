@@ -56,8 +56,8 @@ mod writer;
 
 pub use error::{Error, Fault};
 pub use journal::{Journal, Status, Ticket};
-pub use open::{Opened, Options, Tail, create, open};
-pub use reader::{Beginning, Entry, Reader, read};
+pub use open::{Opened, Options, Tail, create, open, open_if};
+pub use reader::{Beginning, Entry, Reader, leaf_at, read};
 pub use snapshot::{Cut, is_snapshot_leaf};
 pub use state::{MAX_LEAF, State};
 pub use tree::{Hash, Tree, leaf_hash};

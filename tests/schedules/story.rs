@@ -61,6 +61,7 @@ impl Stage {
         let path = stage.directory.path().join("first");
         let created = Event::StateCreated(wire::StateCreated {
             deployment_id: vec![1; 16],
+            anchor: None,
         });
         let first = entry::encode(SystemTime::now(), created);
         shuttle::Runner::new(RandomScheduler::new(1), crate::config()).run(move || {

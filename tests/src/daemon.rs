@@ -36,6 +36,8 @@ pub struct Daemon {
     algorithm: Algorithm,
     port: u16,
     metrics_port: u16,
+    /// The `[state]` section.
+    state_section: String,
     process: Option<Process>,
 }
 
@@ -52,7 +54,33 @@ impl Daemon {
             Hsm::SoftHsm => softhsm_device(directory, keys),
             Hsm::Mock => mock_device(directory, keys, Algorithm::Ed25519),
         };
-        Self::set_up_over(directory, hsm, &device, keys, Algorithm::Ed25519, policy)
+        let anchor = "anchor = \"none\"\n";
+        Self::set_up_over(
+            directory,
+            hsm,
+            &device,
+            keys,
+            Algorithm::Ed25519,
+            policy,
+            anchor,
+        )
+    }
+
+    /// The same over the mock, with this table `[state.anchor]`.
+    #[must_use]
+    pub fn set_up_anchored(directory: &Path, keys: &[&str], policy: &str, table: &str) -> Self {
+        let device = mock_device(directory, keys, Algorithm::Ed25519);
+        let anchor = format!("[state.anchor]\n{table}");
+        let algorithm = Algorithm::Ed25519;
+        Self::set_up_over(
+            directory,
+            Hsm::Mock,
+            &device,
+            keys,
+            algorithm,
+            policy,
+            &anchor,
+        )
     }
 
     /// The same over the mock, with keys of this algorithm.
@@ -64,7 +92,16 @@ impl Daemon {
         policy: &str,
     ) -> Self {
         let device = mock_device(directory, keys, algorithm);
-        Self::set_up_over(directory, Hsm::Mock, &device, keys, algorithm, policy)
+        let anchor = "anchor = \"none\"\n";
+        Self::set_up_over(
+            directory,
+            Hsm::Mock,
+            &device,
+            keys,
+            algorithm,
+            policy,
+            anchor,
+        )
     }
 
     fn set_up_over(
@@ -74,6 +111,7 @@ impl Daemon {
         keys: &[&str],
         algorithm: Algorithm,
         policy: &str,
+        anchor: &str,
     ) -> Self {
         let daemon = Self {
             directory: directory.to_owned(),
@@ -82,6 +120,7 @@ impl Daemon {
             algorithm,
             port: free_port(),
             metrics_port: free_port(),
+            state_section: format!("[state]\n{anchor}"),
             process: None,
         };
         let server = daemon.authority.signer("hsmd");
@@ -113,6 +152,18 @@ impl Daemon {
     #[must_use]
     pub fn metrics_port(&self) -> u16 {
         self.metrics_port
+    }
+
+    /// The journal's directory.
+    #[must_use]
+    pub fn state_directory(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// `hsmd status`, from the running daemon.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        self.json(&["status", "--json"])
     }
 
     /// Starts it, and waits until it serves.
@@ -271,6 +322,7 @@ impl Daemon {
             metrics_port,
             directory,
             algorithm,
+            state_section,
             ..
         } = self;
         let Identity {
@@ -283,7 +335,7 @@ impl Daemon {
              private_key = {private_key:?}\nclient_ca = {:?}\ntrust_domain = {TRUST_DOMAIN:?}\n\
              [admin]\nsocket = {:?}\n\
              [metrics]\nlisten = \"127.0.0.1:{metrics_port}\"\n\
-             [state]\nanchor = \"none\"\n\
+             {state_section}\
              [[device]]\nname = \"hsm\"\n{device}",
             directory.join("state"),
             directory.join("policy.toml"),

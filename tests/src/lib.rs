@@ -20,6 +20,7 @@
 //! | [`sentry`] | a running hsm-sentry |
 //! | [`sign_bytes`] | canonical sign bytes by tendermint-proto, and the verification of signatures |
 //! | [`softhsm`] | SoftHSM tokens |
+//! | [`swtpm`] | a software TPM |
 //! | [`validator`] | one validator, set up and connected: hsmd on the mock, hsm-sentry, a played node |
 //!
 //! The harness fails by panicking, with a message that says what was expected: its callers are tests.
@@ -48,4 +49,5 @@ pub mod process;
 pub mod sentry;
 pub mod sign_bytes;
 pub mod softhsm;
+pub mod swtpm;
 pub mod validator;

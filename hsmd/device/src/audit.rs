@@ -31,11 +31,14 @@ pub struct AuditEntry {
 const SIGN_COMMANDS: [u8; 4] = [0x47, 0x55, 0x56, 0x6a];
 
 /// Commands that change what is in the device or how it behaves: reset; put, generate, delete, export and import of
-/// objects; options; change of an authentication key. hsmd makes none of them.
+/// objects; options; change of an authentication key. hsmd makes those of [`DATA_COMMANDS`] only, for its rollback anchor.
 const ADMINISTRATIVE_COMMANDS: [u8; 19] = [
     0x08, 0x42, 0x44, 0x45, 0x46, 0x4a, 0x4b, 0x4c, 0x4f, 0x52, 0x58, 0x5a, 0x5b, 0x5e, 0x61, 0x65,
     0x66, 0x6c, 0xff,
 ];
+
+/// PUT OPAQUE and DELETE OBJECT.
+const DATA_COMMANDS: [u8; 2] = [0x42, 0x58];
 
 impl AuditEntry {
     /// The entry's number: from 1 after a reset, and 0 follows 65,535.
@@ -64,6 +67,11 @@ impl AuditEntry {
     /// Whether the device was administered.
     pub fn administered(&self) -> bool {
         ADMINISTRATIVE_COMMANDS.contains(&self.command()) && self.succeeded()
+    }
+
+    /// Whether a data object was put, or some object deleted.
+    pub fn changed_data(&self) -> bool {
+        DATA_COMMANDS.contains(&self.command()) && self.succeeded()
     }
 
     /// Whether this entry follows one with that number and digest.

@@ -78,6 +78,31 @@ pub trait Device: Send {
         Ok(())
     }
 
+    /// The data objects with this label, of those that the session's authentication key reaches.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the device keeps none; where the session is lost or the device unreachable.
+    fn data(&mut self, _label: &str) -> Result<Vec<DataObject>, Error> {
+        Err(keeps_no_data())
+    }
+
+    /// Puts a data object into the device, in the domains of the session's authentication key, and never to be
+    /// exported.
+    ///
+    /// # Errors
+    /// As [`Self::data`].
+    fn put_data(&mut self, _label: &str, _content: &[u8]) -> Result<(), Error> {
+        Err(keeps_no_data())
+    }
+
+    /// Deletes a data object.
+    ///
+    /// # Errors
+    /// As [`Self::data`].
+    fn delete_data(&mut self, _number: u16) -> Result<(), Error> {
+        Err(keeps_no_data())
+    }
+
     /// What the device is told to record; `None` where it keeps no audit log.
     ///
     /// # Errors
@@ -98,6 +123,22 @@ pub struct Info {
     pub firmware: String,
     /// SHA-256 of the certificate that the factory gave to it, where it has one and shows it.
     pub certificate: Option<[u8; 32]>,
+}
+
+fn keeps_no_data() -> Error {
+    Error::Refused {
+        operation: "keep data",
+        cause: "only a YubiHSM2 does here; name one, or a TPM".to_owned(),
+    }
+}
+
+/// Data that a device keeps and does not understand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataObject {
+    /// The object's number in the device.
+    pub number: u16,
+    /// The data.
+    pub content: Vec<u8>,
 }
 
 /// The kind of a device.

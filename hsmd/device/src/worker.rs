@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::{
-    Algorithm, AuditLog, AuditOptions, Backend, Error, Identity, Info, KeyLocator, Opener,
-    PublicKey, Signature,
+    Algorithm, AuditLog, AuditOptions, Backend, DataObject, Error, Identity, Info, KeyLocator,
+    Opener, PublicKey, Signature,
 };
 
 pub use self::attempts::Asked;
@@ -214,11 +214,70 @@ impl Worker {
         }
     }
 
+    /// Reads the data objects with this label.
+    ///
+    /// # Errors
+    /// As [`crate::Device::data`], and as [`Self::public_key`].
+    pub async fn data(
+        &self,
+        label: &'static str,
+        deadline: tokio::time::Instant,
+    ) -> Result<Vec<DataObject>, Error> {
+        match self.request(Call::Data(label), deadline).await? {
+            Answer::Data(objects) => Ok(objects),
+            _ => Err(another_question()),
+        }
+    }
+
+    /// Puts a data object into the device. After an error it may be there, also twice.
+    ///
+    /// # Errors
+    /// As [`crate::Device::put_data`], and as [`Self::public_key`].
+    pub async fn put_data(
+        &self,
+        label: &'static str,
+        content: impl Into<Arc<[u8]>>,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), Error> {
+        let call = Call::PutData(label, content.into());
+        match self.request(call, deadline).await? {
+            Answer::Done => Ok(()),
+            _ => Err(another_question()),
+        }
+    }
+
+    /// Deletes a data object.
+    ///
+    /// # Errors
+    /// As [`crate::Device::delete_data`], and as [`Self::public_key`].
+    pub async fn delete_data(
+        &self,
+        number: u16,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), Error> {
+        match self.request(Call::DeleteData(number), deadline).await? {
+            Answer::Done => Ok(()),
+            _ => Err(another_question()),
+        }
+    }
+
     /// From now on no other device than this one is used: a session with another is given up, and its requests are
     /// refused with [`Error::Replaced`].
     pub fn pin(&self, identity: Identity) {
         self.shared.lock().pinned = Some(identity);
         self.shared.work.notify_all();
+    }
+
+    /// Who the device is that was reached last, be it the pinned one or not.
+    pub fn shown(&self) -> Option<Identity> {
+        let inner = self.shared.lock();
+        if let (Session::Failed(Error::Replaced { shown, .. }), _)
+        | (_, Some(Error::Replaced { shown, .. })) = (&inner.session, &inner.last_fault)
+            && !matches!(inner.session, Session::Ready)
+        {
+            return Some((**shown).clone());
+        }
+        inner.info.as_ref().map(Info::identity)
     }
 
     /// The device that this worker is pinned to.
@@ -283,6 +342,9 @@ enum Call {
     AuditLog,
     FreeAuditLog(u16),
     AuditOptions,
+    Data(&'static str),
+    PutData(&'static str, Arc<[u8]>),
+    DeleteData(u16),
 }
 
 impl Call {
@@ -297,6 +359,7 @@ enum Answer {
     Signature(Signature),
     AuditLog(Option<AuditReading>),
     AuditOptions(Option<AuditOptions>),
+    Data(Vec<DataObject>),
     Done,
 }
 

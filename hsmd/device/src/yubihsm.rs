@@ -4,6 +4,7 @@
 //! way to close one: a session that is given up stays open in the device until it expires after 30 s.
 
 mod audit;
+mod data;
 mod fault;
 mod identity;
 
@@ -23,8 +24,8 @@ use self::fault::fault;
 use self::identity::check_identity;
 use crate::secret_file::SecretFile;
 use crate::{
-    Algorithm, AuditLog, AuditOptions, Backend, Device, Error, Info, KeyLocator, Opener, PublicKey,
-    Signature,
+    Algorithm, AuditLog, AuditOptions, Backend, DataObject, Device, Error, Info, KeyLocator,
+    Opener, PublicKey, Signature,
 };
 
 /// Where a YubiHSM2 is and how to authenticate to it.
@@ -110,6 +111,8 @@ impl From<Error> for OpenError {
 /// A session with a YubiHSM2 or its emulator.
 pub(crate) struct Session {
     client: Client,
+    /// The authentication key's object id.
+    authentication_key: object::Id,
     device: String,
     backend: Backend,
     /// SHA-256 of the factory certificate.
@@ -139,6 +142,7 @@ impl Session {
         })?;
         let mut session = Self {
             client,
+            authentication_key: key,
             device,
             backend,
             certificate: None,
@@ -347,6 +351,19 @@ impl Device for Session {
         self.client
             .set_log_index(number)
             .map_err(|e| self.fault("free entries of its audit log", &e))
+    }
+
+    fn data(&mut self, label: &str) -> Result<Vec<DataObject>, Error> {
+        self.read_data(label)
+    }
+
+    fn put_data(&mut self, label: &str, content: &[u8]) -> Result<(), Error> {
+        self.write_data(label, content)
+    }
+
+    fn delete_data(&mut self, number: u16) -> Result<(), Error> {
+        let deleted = self.client.delete_object(number, Type::Opaque);
+        deleted.map_err(|e| self.fault("delete a data object", &e))
     }
 
     fn audit_options(&mut self) -> Result<Option<AuditOptions>, Error> {

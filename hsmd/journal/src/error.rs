@@ -68,6 +68,10 @@ pub enum Error {
         reason: String,
     },
 
+    /// The owner refused to go on with what replay yields. Nothing was written.
+    #[error("{0}")]
+    NotAdmitted(String),
+
     /// The journal could not be created or opened, because a write or flush failed.
     #[error("{0}; check free space and the kernel's log, and try again: nothing durable is lost")]
     Disk(#[from] Fault),

@@ -81,7 +81,19 @@ pub fn create(directory: &Path, snapshot: &[u8], first: &[u8]) -> Result<(), Err
 /// [`Error::Missing`], [`Error::Locked`], [`Error::Damaged`], [`Error::State`], [`Error::Disk`],
 /// [`Error::Io`]. Nothing that was durable has been changed.
 pub fn open<S: State>(directory: &Path, options: Options) -> Result<Opened<S>, Error> {
-    open_on(Disk::default(), directory, options)
+    open_on(Disk::default(), directory, options, |_| Ok(()))
+}
+
+/// As [`open`], once `admit` has looked at what replay yields: where it refuses, nothing is written.
+///
+/// # Errors
+/// As [`open`], and [`Error::NotAdmitted`] with the sentence that `admit` gave.
+pub fn open_if<S: State>(
+    directory: &Path,
+    options: Options,
+    admit: impl FnOnce(&S) -> Result<(), String>,
+) -> Result<Opened<S>, Error> {
+    open_on(Disk::default(), directory, options, admit)
 }
 
 pub(crate) fn create_on(
@@ -141,6 +153,7 @@ pub(crate) fn open_on<S: State>(
     disk: Disk,
     directory: &Path,
     options: Options,
+    admit: impl FnOnce(&S) -> Result<(), String>,
 ) -> Result<Opened<S>, Error> {
     if segment::list(directory)?.is_empty() {
         return Err(Error::Missing(directory.to_owned()));
@@ -150,6 +163,7 @@ pub(crate) fn open_on<S: State>(
     let highest = segment::list(directory)?.pop();
     let number = highest.ok_or_else(|| Error::Missing(directory.to_owned()))?;
     let (replayed, scan) = replay::<S>(directory, number)?;
+    admit(&replayed.state).map_err(Error::NotAdmitted)?;
     let tail = replayed.cut.map_or(Tail::Clean, Tail::Cut);
     let finished = rewrite_last_frame(&disk, &scan)?;
     // The segment's name may be in the cache only, too, and the next one goes on from its entries.

@@ -38,6 +38,31 @@ pub fn read(directory: &Path) -> Result<Reader, Error> {
     Ok(reader)
 }
 
+/// The leaf with this index, from the newest segment that may hold it; `None` where the journal has none. Takes no lock
+/// and writes nothing.
+///
+/// # Errors
+/// As [`read`].
+pub fn leaf_at(directory: &Path, index: u64) -> Result<Option<Vec<u8>>, Error> {
+    for number in segment::list(directory)?.into_iter().rev() {
+        let (mut scan, snapshot) = Scan::open(directory, number)?;
+        let mut first = snapshot.tree.size();
+        // Entries that a later segment goes on without do not count; so the latest that may hold it does.
+        if first > index {
+            continue;
+        }
+        while let Next::Leaves(leaves) = scan.next()? {
+            let place = usize::try_from(index - first).unwrap_or(usize::MAX);
+            first += leaves.len() as u64;
+            if first > index {
+                return Ok(leaves.into_iter().nth(place));
+            }
+        }
+        return Ok(None);
+    }
+    Ok(None)
+}
+
 /// An entry, as a [`Reader`] yields it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

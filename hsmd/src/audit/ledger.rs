@@ -25,6 +25,10 @@ pub(super) struct Ledger {
     /// Calls without an answer that an entry was found for.
     found: BTreeSet<u64>,
     tolerance: u64,
+    /// Changes of data objects that hsmd may have made and that no entry was found for yet.
+    data_changes: u64,
+    /// How many it had begun when the log was last read.
+    data_begun: u64,
     counts: Counts,
 }
 
@@ -65,7 +69,14 @@ impl Ledger {
     /// After a clean stop nothing is tolerated. Else a call may have been made and tried once more for each message
     /// since the checkpoint; and since the log is read after `calls` calls at the latest, no more than those and one
     /// that was under way can have failed without an entry of their own.
-    pub(super) fn new(mark: Option<&AuditMark>, asked: u64, stopped: bool, calls: u64) -> Self {
+    /// `data_changes` is how many changes of data objects hsmd may have made after it last read the log.
+    pub(super) fn new(
+        mark: Option<&AuditMark>,
+        asked: u64,
+        stopped: bool,
+        calls: u64,
+        data_changes: u64,
+    ) -> Self {
         let since = mark.map_or(0, |mark| asked.saturating_sub(mark.asked));
         let tolerance = match (stopped, since) {
             (true, 0) => 0,
@@ -77,6 +88,8 @@ impl Ledger {
             answered: BTreeMap::new(),
             found: BTreeSet::new(),
             tolerance,
+            data_changes,
+            data_begun: 0,
             counts: Counts::default(),
         }
     }
@@ -92,6 +105,9 @@ impl Ledger {
             unlogged_authentications: log.unlogged_authentications.into(),
             ..Counts::default()
         };
+        let begun = reading.asked.data_changes;
+        self.data_changes += begun.saturating_sub(self.data_begun);
+        self.data_begun = begun;
         let entries = self.unread(&log.entries);
         new.entries = entries.len() as u64;
         for entry in entries {
@@ -101,7 +117,9 @@ impl Ledger {
                 new.signatures.entry(entry.target()).or_default().0 += 1;
             }
             if entry.administered() && !first {
-                new.administrative += 1;
+                let ours = entry.changed_data() && self.data_changes > 0;
+                self.data_changes -= u64::from(ours);
+                new.administrative += u64::from(!ours);
             }
         }
         if let (Some((number, digest)), 1..) = (self.last.as_mut(), log.unreadable) {
@@ -116,6 +134,8 @@ impl Ledger {
         self.found
             .retain(|call| asked.failed.contains_key(call) || asked.in_flight.contains_key(call));
         self.tolerance = 0;
+        // The log is whole up to the reading: what hsmd began and is not in it, the device did not do.
+        self.data_changes = 0;
         self.add(&new);
         new
     }

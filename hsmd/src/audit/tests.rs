@@ -28,6 +28,7 @@ struct House {
 fn create(directory: &Path) {
     let created = Event::StateCreated(wire::StateCreated {
         deployment_id: vec![1; 16],
+        anchor: None,
     });
     let first = entry::encode(SystemTime::now(), created);
     hsm_journal::create(directory, &guard::State::default().snapshot(), &first).unwrap();

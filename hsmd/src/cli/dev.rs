@@ -68,7 +68,7 @@ fn tell(prepared: &Prepared, started: &Started) -> Result<(), Error> {
 
 /// At height 0, unless an earlier run made it known.
 fn make_key_known(prepared: &Prepared) -> Result<(), Error> {
-    let (guard, _) = daemon::open_guard(&prepared.config, None)?;
+    let guard = daemon::open_guard(&prepared.config)?;
     let known = guard.pinned(&prepared.key)?.is_some();
     guard.close()?;
     if known {

@@ -100,6 +100,27 @@ fn as_text(event: &Event) -> String {
             distrusted.chain_id,
             distrusted.reason
         ),
+        Event::AnchorBound(bound) => {
+            format!("anchor bound     {} at {}", bound.kind, bound.counter)
+        }
+        Event::AnchorAdvanced(advanced) => match advanced.sealed {
+            true => format!("anchor sealed    at {}", advanced.counter),
+            false => format!("anchor advanced  to {}", advanced.counter),
+        },
+        Event::TailUnproven(tail) => {
+            format!(
+                "TAIL UNPROVEN    of {} entries, after an unclean end",
+                tail.size
+            )
+        }
+        Event::TailAccepted(tail) => format!("tail accepted    of {} entries", tail.size),
+        Event::DeviceAdded(added) => {
+            let device = added.device.clone().unwrap_or_default();
+            format!(
+                "device added     {} ({} {}) for {}",
+                device.device, device.model, device.serial, added.key
+            )
+        }
         Event::Reserved(reserved) => format!(
             "reserved         {} on {} at {} for {}",
             reserved.key,
@@ -169,7 +190,10 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
     let (name, mut fields) = match event {
         Event::StateCreated(created) => (
             "state_created",
-            json!({ "deployment_id": hex::encode(&created.deployment_id) }),
+            json!({
+                "deployment_id": hex::encode(&created.deployment_id),
+                "anchor": created.anchor.as_ref().map(|anchor| &anchor.kind),
+            }),
         ),
         Event::DaemonStarted(started) => (
             "daemon_started",
@@ -212,6 +236,35 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
                 "reason": distrusted.reason,
             }),
         ),
+        Event::AnchorBound(bound) => (
+            "anchor_bound",
+            json!({
+                "kind": bound.kind,
+                "counter": bound.counter,
+                "document": String::from_utf8_lossy(&bound.document),
+            }),
+        ),
+        Event::AnchorAdvanced(advanced) => ("anchor_advanced", advanced_json(advanced)),
+        Event::TailUnproven(tail) => (
+            "tail_unproven",
+            json!({ "size": tail.size, "root": hex::encode(&tail.root) }),
+        ),
+        Event::TailAccepted(tail) => (
+            "tail_accepted",
+            json!({
+                "size": tail.size,
+                "root": hex::encode(&tail.root),
+                "document": String::from_utf8_lossy(&tail.document),
+            }),
+        ),
+        Event::DeviceAdded(added) => (
+            "device_added",
+            json!({
+                "key": added.key,
+                "public_key": public_key(added.public_key.as_ref()),
+                "device": added.device.as_ref().map(identity_json),
+            }),
+        ),
         Event::Reserved(reserved) => ("reserved", reserved_json(reserved)),
         Event::DeviceAudit(audit) => ("device_audit", audit_json(audit)),
         Event::AlarmAcknowledged(seen) => (
@@ -249,6 +302,21 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
         fields.insert("event".to_owned(), name.into());
     }
     fields
+}
+
+fn advanced_json(advanced: &wire::AnchorAdvanced) -> Value {
+    let ceilings = advanced.ceilings.iter().map(|ceiling| {
+        json!({
+            "public_key": public_key(ceiling.public_key.as_ref()),
+            "chain_id": ceiling.chain_id,
+            "height": ceiling.height,
+        })
+    });
+    json!({
+        "counter": advanced.counter,
+        "sealed": advanced.sealed,
+        "ceilings": ceilings.collect::<Vec<_>>(),
+    })
 }
 
 fn identity_json(identity: &wire::DeviceIdentity) -> Value {

@@ -1,4 +1,4 @@
-//! `hsmd key init|advance|list|show`.
+//! `hsmd key init|advance|device|list|show`.
 
 use clap::{Args, Subcommand, ValueEnum};
 use hsm_device::{Algorithm, PublicKey};
@@ -19,6 +19,9 @@ pub(super) enum Command {
     /// Raise the height at or below which a key signs nothing on a chain, after a gap that the policy's
     /// max_height_jump does not allow. A mark is never lowered.
     Advance(Advance),
+    /// The devices of a key.
+    #[command(subcommand)]
+    Device(Device),
     /// The keys of the configuration.
     List(Printed),
     /// One key.
@@ -60,6 +63,30 @@ pub(super) struct Advance {
     /// Nothing at or below this height is signed from then on.
     #[arg(long, value_name = "H")]
     height: i64,
+    #[command(flatten)]
+    configured: Configured,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Device {
+    /// Pin a further device that the configuration names for a key, or one that replaced another under the same name.
+    /// It has to show the key's public key; the marks stay as they are.
+    Add(AddDevice),
+}
+
+#[derive(Args)]
+pub(super) struct AddDevice {
+    /// The key's name in the configuration.
+    name: String,
+    /// The device's name in the configuration.
+    #[arg(long, value_name = "NAME")]
+    device: String,
+    /// The serial number of the device that is meant.
+    #[arg(long, value_name = "NUMBER")]
+    serial: String,
     #[command(flatten)]
     configured: Configured,
     /// Print JSON.
@@ -111,6 +138,7 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
             Ok(())
         }
         Command::Advance(advance) => advance_key(advance),
+        Command::Device(Device::Add(add)) => add_device(add),
         Command::List(printed) => list(printed),
         Command::Show(show) => show_key(show),
     }
@@ -162,12 +190,39 @@ fn advance_key(advance: &Advance) -> Result<(), Error> {
     Ok(())
 }
 
+fn add_device(add: &AddDevice) -> Result<(), Error> {
+    let answer = block_on(async {
+        let config = add.configured.load_to_look()?;
+        let mut client = admin::connect(&config.admin_socket).await?;
+        let request = wire::AddDeviceRequest {
+            key: add.name.clone(),
+            device: add.device.clone(),
+            serial: add.serial.clone(),
+        };
+        let answer = client.add_device(request).await;
+        Ok(answer
+            .map_err(|status| admin::sentence(&status))?
+            .into_inner())
+    })?;
+    let key = answer.key.unwrap_or_default();
+    if add.json {
+        say!("{:#}", show::key_json(&key));
+        return Ok(());
+    }
+    let (device, serial) = (&add.device, &add.serial);
+    say!(
+        "device {device} with serial number {serial} is pinned for key {}",
+        key.key
+    );
+    Ok(())
+}
+
 /// Makes a key known while no daemon runs.
 pub(super) async fn init_without_daemon(
     config: &Config,
     request: &wire::InitKeyRequest,
 ) -> Result<wire::KeyState, Error> {
-    let (guard, _) = daemon::open_guard(config, None)?;
+    let guard = daemon::open_guard(config)?;
     let keyring = devices::keyring(config, devices::start(config)?)?;
     devices::pin(keyring.devices(), &guard)?;
     let ledger = Ledger::new(config.ledger.as_ref(), &guard, config.deadline)?;

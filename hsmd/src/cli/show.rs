@@ -51,6 +51,8 @@ fn chain_json(chain: &wire::ChainState) -> Value {
         "chain_id": chain.chain_id,
         "initial_height": chain.initial_height,
         "ledger_id": chain.ledger_id,
+        "floor": chain.floor,
+        "ceiling": chain.ceiling,
         "last": chain.last.as_ref().map(|last| json!({
             "height": last.height,
             "round": last.round,
@@ -71,12 +73,16 @@ pub(super) fn chain_line(chain: &wire::ChainState) -> String {
         ),
         None => "nothing signed yet".to_owned(),
     };
-    let (id, height) = (&chain.chain_id, chain.initial_height);
+    let (id, height) = (&chain.chain_id, chain.initial_height.max(chain.floor));
+    let ceiling = chain
+        .ceiling
+        .map(|ceiling| format!(", nor above {ceiling} before the anchor's next advance"))
+        .unwrap_or_default();
     let ledger = match chain.ledger_id.as_str() {
         "" => String::new(),
         id => format!("; shared through ledger {id}"),
     };
-    format!("{id}: nothing at or below {height}; {last}{ledger}")
+    format!("{id}: nothing at or below {height}{ceiling}; {last}{ledger}")
 }
 
 /// The key as a create-validator transaction of the Cosmos SDK wants it.

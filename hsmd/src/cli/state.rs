@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::output::say;
 use super::{Configured, Error, Printed, admin, block_on, show};
-use crate::config::Config;
+use crate::anchor;
+use crate::config::{Anchor, Config};
+use crate::devices;
 use crate::guard::State;
 use crate::guard::entry;
 use crate::hardening;
@@ -36,7 +38,11 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
     match command {
         Command::Init(init) => {
             hardening::refuse_root(init.allow_root)?;
-            let config = init.configured.load_to_look()?;
+            let config = match init.configured.load_to_look()? {
+                // Only the device's secrets and settings make an anchor.
+                config if config.state.anchor != Anchor::None => init.configured.load()?,
+                config => config,
+            };
             create(&config)?;
             say!(
                 "created the journal of a new deployment in {}",
@@ -49,16 +55,44 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
     }
 }
 
-/// Creates the journal. Its first entry gives the deployment its id.
+/// Creates the anchor, if one is configured, and the journal. Its first entry gives the deployment its id, and binds
+/// it to the anchor.
 pub(super) fn create(config: &Config) -> Result<(), Error> {
+    if config.state_dir.join("lock").exists() {
+        return Err(hsm_journal::Error::Exists(config.state_dir.clone()).into());
+    }
     let mut deployment_id = vec![0; 16];
     getrandom::fill(&mut deployment_id)?;
+    let anchor = match config.state.anchor {
+        Anchor::None => None,
+        Anchor::In(_) => block_on(make_anchor(config, &deployment_id))?,
+    };
+    let anchor = anchor.map(|(kind, counter)| wire::AnchorBound {
+        kind: kind.to_owned(),
+        counter,
+        document: Vec::new(),
+    });
     let first = entry::encode(
         SystemTime::now(),
-        Event::StateCreated(wire::StateCreated { deployment_id }),
+        Event::StateCreated(wire::StateCreated {
+            deployment_id,
+            anchor,
+        }),
     );
     hsm_journal::create(&config.state_dir, &State::default().snapshot(), &first)?;
     Ok(())
+}
+
+async fn make_anchor(
+    config: &Config,
+    deployment_id: &[u8],
+) -> Result<Option<(&'static str, u64)>, Error> {
+    let devices = devices::start(config)?;
+    let made = anchor::make(config, &devices, deployment_id).await;
+    for device in &devices {
+        device.worker.stop();
+    }
+    Ok(made?)
 }
 
 fn show(printed: &Printed) -> Result<(), Error> {

@@ -48,6 +48,18 @@ fn as_json(status: &wire::GetStatusResponse) -> serde_json::Value {
             "unknown_signatures": device.unknown_signatures,
         })).collect::<Vec<_>>(),
         "anchor": status.anchor,
+        "anchor_status": status.anchor_status.as_ref().map(|anchor| json!({
+            "counter": anchor.counter,
+            "advances": anchor.advances,
+            "window": anchor.window,
+            "spare": anchor.spare,
+            "interval_s": anchor.interval_seconds,
+            "fault": anchor.fault,
+            "unproven": (anchor.unproven_size > 0).then(|| json!({
+                "size": anchor.unproven_size,
+                "root": hex::encode(&anchor.unproven_root),
+            })),
+        })),
         "certificate_expires": show::moment(status.certificate_expires.as_ref()),
     })
 }
@@ -87,7 +99,7 @@ fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
             "anchor       none: a restored disk image or backup of the journal signs again what was \
              signed since"
         ),
-        anchor => say!("anchor       {anchor}"),
+        anchor => print_anchor(anchor, &status.anchor_status.clone().unwrap_or_default())?,
     }
     for device in &status.devices {
         let (name, backend, state) = (&device.name, &device.backend, &device.state);
@@ -105,6 +117,31 @@ fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
                 device.unknown_signatures
             );
         }
+    }
+    Ok(())
+}
+
+fn print_anchor(kind: &str, anchor: &wire::AnchorStatus) -> Result<(), Error> {
+    let (window, spare, interval) = (anchor.window, anchor.spare, anchor.interval_seconds);
+    say!(
+        "anchor       {kind} at {}, advanced {} times since the start",
+        anchor.counter,
+        anchor.advances
+    );
+    say!(
+        "             opens {window} heights, advances when fewer than {spare} are left, in the long run not more often \
+         than every {interval} s"
+    );
+    if !anchor.fault.is_empty() {
+        say!("             NOT ADVANCED: {}", anchor.fault);
+    }
+    if anchor.unproven_size > 0 {
+        say!(
+            "             nothing proves that the journal of {} entries with root {}, found after an unclean end, holds \
+             all that was signed",
+            anchor.unproven_size,
+            hex::encode(&anchor.unproven_root)
+        );
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use hsm_policy::identity::TrustDomain;
 
 use super::error::Problems;
 use super::{
-    Anchor, Config, Error, FileFault, Listen, Log, LogFormat, MockDevices, State, devices, files,
+    Config, Error, FileFault, Listen, Log, LogFormat, MockDevices, State, anchor, devices, files,
     keys, ledger, raw,
 };
 use crate::advisories::{Action, Advisories, Rule};
@@ -62,7 +62,6 @@ pub(super) fn check(
     let metrics = raw.metrics.and_then(|metrics| checker.metrics(metrics));
     checker.apart(listen.as_ref(), metrics);
     let log = checker.log(raw.log.unwrap_or_default());
-    let state = checker.state(raw.state.unwrap_or_default());
     let advisories = checker.advisories(raw.advisories.unwrap_or_default());
     let ledger = raw.ledger.map(|raw| ledger::check(&mut checker, raw));
     let declared = raw
@@ -70,6 +69,16 @@ pub(super) fn check(
         .iter()
         .filter_map(|device| device.name.clone())
         .collect();
+    let backends: Vec<(String, String)> = raw
+        .device
+        .iter()
+        .filter_map(|device| Some((device.name.clone()?, device.backend.clone()?)))
+        .collect();
+    let state = checker.state(
+        raw.state.unwrap_or_default(),
+        admin_socket.as_deref(),
+        &backends,
+    );
     let devices = devices::check(&mut checker, raw.device, mock);
     let keys = keys::check(&mut checker, raw.key, &devices, &declared);
     let problems = checker.problems.0;
@@ -217,15 +226,13 @@ impl Checker {
         })
     }
 
-    fn state(&mut self, raw: raw::State) -> Option<State> {
-        let anchor = self.problems.required(
-            "state.anchor",
-            raw.anchor,
-            "write anchor = \"none\", knowing that nothing then detects state restored from a disk \
-             image or backup, after which hsmd would sign twice",
-        );
-        let anchor = anchor
-            .and_then(|anchor| self.choice("state.anchor", &anchor, &[("none", Anchor::None)]));
+    fn state(
+        &mut self,
+        raw: raw::State,
+        admin_socket: Option<&Path>,
+        devices: &[(String, String)],
+    ) -> Option<State> {
+        let anchor = anchor::check(self, raw.anchor, admin_socket, devices);
         let segment_bytes = self.range(
             "state.segment_bytes",
             raw.segment_bytes,

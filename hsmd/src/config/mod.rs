@@ -4,6 +4,7 @@
 //! value, and reports all problems at once, each with file, key, value and remedy. Secrets never stand
 //! in the file: it names the files that hold them, and those must be closed to group and others.
 
+mod anchor;
 mod check;
 mod devices;
 mod error;
@@ -14,7 +15,6 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +26,7 @@ use check::Purpose;
 
 use crate::advisories;
 
+pub use anchor::{Anchor, Anchored, Pace, Place};
 pub use error::{Error, Problem};
 pub(crate) use files::{FileFault, is_elsewhere, private};
 pub use ledger::{EtcdEndpoint, Ledger, LedgerFiles};
@@ -106,34 +107,6 @@ pub struct State {
     pub anchor: Anchor,
     /// Size at which a journal segment is complete, in bytes: 1 MiB to 1 GiB, 16 MiB if not given.
     pub segment_bytes: u64,
-}
-
-/// What outside the disk protects the state against a rollback.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Anchor {
-    /// Nothing does. If the disk is restored from an image or a backup, hsmd cannot see that it was, and
-    /// signs again what it signed after that image was taken: a double sign, which is slashed. Whoever
-    /// writes `anchor = "none"` undertakes never to start hsmd on restored state. It has no default, so
-    /// that this is always a decision that somebody made.
-    None,
-}
-
-impl fmt::Display for Anchor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-        }
-    }
-}
-
-impl Anchor {
-    /// Its name in the configuration and in `hsmd status`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-        }
-    }
 }
 
 /// An HSM.

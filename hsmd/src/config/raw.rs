@@ -1,7 +1,11 @@
 //! The file as it is written. Every field is optional here, so that the check can name all that are
 //! missing at once; unknown fields are refused by serde.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,8 +60,52 @@ pub(super) struct Log {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
-    pub(super) anchor: Option<String>,
+    pub(super) anchor: Option<Anchor>,
     pub(super) segment_bytes: Option<u64>,
+}
+
+/// `anchor = "none"`, or a table `[state.anchor]`.
+pub(super) enum Anchor {
+    Word(String),
+    Table(Box<AnchorTable>),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AnchorTable {
+    pub(super) kind: Option<String>,
+    pub(super) window: Option<u64>,
+    pub(super) spare: Option<u64>,
+    pub(super) interval_s: Option<u64>,
+    pub(super) last_entry: Option<String>,
+    // tpm
+    pub(super) tcti: Option<String>,
+    pub(super) nv_index: Option<u64>,
+    // yubihsm
+    pub(super) device: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Anchor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Anchor;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"none\" or a table")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Anchor, E> {
+                Ok(Anchor::Word(word.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Anchor, A::Error> {
+                let table = AnchorTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Anchor::Table(Box::new(table)))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Default, Deserialize)]

@@ -3,7 +3,9 @@
 //! Check and update happen under one lock, and the order in which that lock was held is the order of the
 //! journal's entries. A reservation is handed out once its entry is durable, and not before.
 
+mod anchor;
 pub mod entry;
+mod last_entry;
 pub mod ledger;
 mod refusals;
 mod reservation;
@@ -24,9 +26,15 @@ use hsm_proto::v1::entry::Event;
 use crate::sync::{Mutex, MutexGuard};
 use ledger::Cleared;
 
+pub use anchor::Purpose;
+pub use last_entry::LastEntry;
 pub use refusals::Refusals;
 pub use reservation::Reservation;
-pub use state::{AuditMark, ChainMark, Made, PinnedKey, Signatures, State};
+pub use state::{
+    AnchorMark, AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, State, Tail,
+};
+
+use anchor::{Advances, Outside};
 
 /// Why the guard did not reserve.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +87,57 @@ pub enum Error {
         /// The chain id.
         chain: String,
     },
+    /// The height lies above what the last advance of the rollback anchor opened.
+    #[error(
+        "height {height} lies above {}, which the rollback anchor's last advance opened for key {key} on chain \
+         {chain}: send the request again when it was advanced",
+        .ceiling.unwrap_or_default()
+    )]
+    Ceiling {
+        /// The key's name.
+        key: String,
+        /// The chain id.
+        chain: String,
+        /// The height asked for.
+        height: i64,
+        /// The ceiling; none before the first advance since the start.
+        ceiling: Option<i64>,
+    },
+    /// After an end that nothing proves to be complete, the height may have been signed before.
+    #[error(
+        "height {height} is not above {floor}: hsmd did not end cleanly, and up to there key {key} may have signed on \
+         chain {chain} what its journal does not show. It goes on when the chain is above; where the chain itself \
+         waits, officers sign `hsmd state accept-tail`"
+    )]
+    Unproven {
+        /// The key's name.
+        key: String,
+        /// The chain id.
+        chain: String,
+        /// The height asked for.
+        height: i64,
+        /// At or below it nothing is signed.
+        floor: i64,
+    },
+    /// The rollback anchor has to be advanced first, and was not.
+    #[error("the rollback anchor has to be advanced first, and was not: {0}")]
+    Anchor(String),
+    /// What a reply relies on could not be written down.
+    #[error(
+        "cannot write down the last entry, which tells a crash from a restored disk: {0}; see state.anchor.last_entry"
+    )]
+    LastEntry(std::io::Error),
+    /// Officers accepted another tail than the one in doubt.
+    #[error(
+        "the officers accept a journal of {asked} entries, and {}: see `hsmd status`",
+        .found.map_or_else(|| "none is in doubt".to_owned(), |found| format!("one of {found} is in doubt"))
+    )]
+    NotThatTail {
+        /// The size of the tree that the officers named.
+        asked: u64,
+        /// The size of the one in doubt.
+        found: Option<u64>,
+    },
     /// The journal took no entry, or could not make it durable.
     #[error(transparent)]
     Journal(#[from] hsm_journal::Error),
@@ -86,6 +145,9 @@ pub enum Error {
     #[error("a fault of the guard: {0}; if it lasts, restart hsmd, which replays the journal")]
     Internal(String),
 }
+
+/// A reservation, where its entry stands, and the hash of its leaf where it was made since the start.
+type Decided = (Reservation, Ticket, Option<hsm_journal::Hash>);
 
 /// What a caller wants to have signed.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +168,8 @@ pub struct Ask<'a> {
 pub struct Guard {
     state: Mutex<State>,
     journal: Journal,
+    advances: Advances,
+    last_entry: Option<LastEntry>,
 }
 
 impl Guard {
@@ -115,6 +179,8 @@ impl Guard {
         Self {
             state: Mutex::new(state),
             journal,
+            advances: Advances::default(),
+            last_entry: None,
         }
     }
 
@@ -145,8 +211,20 @@ impl Guard {
         cleared: Option<Cleared>,
         now: SystemTime,
     ) -> Result<Reservation, Error> {
-        let (reservation, ticket) = self.decide(ask, cleared, now)?;
+        let (reservation, ticket, leaf) = loop {
+            let advance = self.advances.subscribe();
+            match self.decide(ask, cleared, now) {
+                // Above the ceiling: the anchor is advanced first.
+                Err(Error::Ceiling { .. }) => self.advances.next(advance).await?,
+                decided => break decided?,
+            }
+        };
         self.journal.durable(ticket).await?;
+        // What was reserved before the start lies before the entry that was written down then.
+        if let (Some(last), Some(leaf)) = (&self.last_entry, leaf) {
+            last.write(ticket.index(), &leaf)
+                .map_err(Error::LastEntry)?;
+        }
         Ok(reservation)
     }
 
@@ -155,7 +233,7 @@ impl Guard {
         ask: Ask<'_>,
         cleared: Option<Cleared>,
         now: SystemTime,
-    ) -> Result<(Reservation, Ticket), Error> {
+    ) -> Result<Decided, Error> {
         let mut state = self.lock()?;
         let known = state
             .mark(ask.public_key, ask.message.chain_id())
@@ -163,13 +241,30 @@ impl Guard {
                 key: ask.key.to_owned(),
                 chain: ask.message.chain_id().to_string(),
             })?;
-        let verdict =
-            conflict::judge(&known.mark, ask.message, ask.max_height_jump).map_err(|conflict| {
-                Error::Conflict {
+        let verdict = match conflict::judge(&known.mark, ask.message, ask.max_height_jump) {
+            Ok(verdict) => verdict,
+            // What may have been signed up to the floor counts as signed.
+            Err(Conflict::HeightJump { height, .. })
+                if height.saturating_sub(known.bounds.floor).unsigned_abs()
+                    <= ask.max_height_jump =>
+            {
+                Verdict::Sign
+            }
+            Err(conflict) => {
+                let sign_bytes = ask.message.sign_bytes();
+                return Err(Error::Conflict {
                     conflict,
-                    sign_bytes: ask.message.sign_bytes(),
-                }
-            })?;
+                    sign_bytes,
+                });
+            }
+        };
+        // A repetition asks for nothing new.
+        if verdict != Verdict::Repeat {
+            let height = ask.message.position().height.get();
+            if let Err(outside) = state.within_bounds(known, height) {
+                return Err(Self::outside(&mut state, ask, height, outside));
+            }
+        }
         let earlier = known.mark.last.as_ref().zip(known.made.as_ref());
         let (mut reservation, repeated) = match (verdict, earlier) {
             (Verdict::Sign, _) => (Reservation::first(ask.message), None),
@@ -206,7 +301,33 @@ impl Guard {
             }
         };
         reservation.index = ticket.index();
-        Ok((reservation, ticket))
+        let made = state
+            .mark(ask.public_key, ask.message.chain_id())
+            .and_then(|known| known.made.as_ref());
+        let leaf = made.and_then(|made| made.leaf);
+        Ok((reservation, ticket, leaf))
+    }
+
+    fn outside(state: &mut State, ask: Ask<'_>, height: i64, outside: Outside) -> Error {
+        let chain = ask.message.chain_id();
+        let (key, chain_id) = (ask.key.to_owned(), chain.to_string());
+        match outside {
+            Outside::Floor(floor) => Error::Unproven {
+                key,
+                chain: chain_id,
+                height,
+                floor,
+            },
+            Outside::Ceiling(ceiling) => {
+                Self::want(state, ask.public_key, chain, height);
+                Error::Ceiling {
+                    key,
+                    chain: chain_id,
+                    height,
+                    ceiling,
+                }
+            }
+        }
     }
 
     /// Records what left for a reservation, without waiting for the disk.
@@ -252,11 +373,17 @@ impl Guard {
     ///
     /// [`Error::Journal`] where it could not be made so.
     pub async fn record_durably(&self, event: Event, now: SystemTime) -> Result<(), Error> {
+        let leaf = hsm_journal::leaf_hash(&entry::encode(now, event.clone()));
         let ticket = {
             let mut state = self.lock()?;
             self.append(&mut state, now, event)?
         };
-        Ok(self.journal.durable(ticket).await?)
+        self.journal.durable(ticket).await?;
+        if let Some(last) = &self.last_entry {
+            last.write(ticket.index(), &leaf)
+                .map_err(Error::LastEntry)?;
+        }
+        Ok(())
     }
 
     /// Makes a public key known under a name for one chain: nothing at or below `initial_height` is
@@ -436,9 +563,13 @@ impl Guard {
     /// order of entries is the order of decisions.
     fn append(&self, state: &mut State, now: SystemTime, event: Event) -> Result<Ticket, Error> {
         let leaf = entry::encode(now, event.clone());
+        let hash = self
+            .last_entry
+            .as_ref()
+            .map(|_| hsm_journal::leaf_hash(&leaf));
         let change = state.plan(event).map_err(Error::Internal)?;
         let ticket = self.journal.append(leaf)?;
-        state.commit(ticket.index(), &entry::wall_clock(now), change);
+        state.commit(ticket.index(), &entry::wall_clock(now), hash, change);
         Ok(ticket)
     }
 

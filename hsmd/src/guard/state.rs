@@ -3,6 +3,7 @@
 //! The same rules run in three places: at replay, on the guard's own copy at the moment an entry is handed
 //! to the journal, and on the journal's copy once that entry is durable.
 
+mod anchor;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +15,10 @@ use hsm_proto::v1 as wire;
 
 use super::entry;
 use super::ledger::{Binding, Row, Seen};
+use anchor::AnchorChange;
 use snapshot::audit_mark;
+
+pub use anchor::{AnchorMark, Bounds, Tail};
 
 /// The pinned keys and their marks.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +32,8 @@ pub struct State {
     audits: BTreeMap<String, AuditMark>,
     asked: u64,
     stopped: bool,
+    anchor: Option<AnchorMark>,
+    unproven: Option<Tail>,
 }
 
 /// The last checkpoint of a device's own audit log.
@@ -63,6 +69,8 @@ pub struct ChainMark {
     pub made: Option<Made>,
     /// The ledger through which other signers share the mark.
     pub ledger: Option<Box<Binding>>,
+    /// Between which heights it may sign; all 0 where there never was an anchor.
+    pub bounds: Bounds,
 }
 
 /// The reservation behind a mark.
@@ -74,6 +82,8 @@ pub struct Made {
     pub time: prost_types::Timestamp,
     /// The signatures that it led to, once known.
     pub signatures: Option<Signatures>,
+    /// The leaf's RFC 6962 hash, where it was made since the start.
+    pub(super) leaf: Option<hsm_journal::Hash>,
 }
 
 /// What leaves for a vote or a proposal.
@@ -185,7 +195,7 @@ impl State {
         event: wire::entry::Event,
     ) -> Result<(), String> {
         let change = self.plan(event)?;
-        self.commit(index, time, change);
+        self.commit(index, time, None, change);
         Ok(())
     }
 
@@ -194,7 +204,12 @@ impl State {
     pub(super) fn plan(&self, event: wire::entry::Event) -> Result<Change, String> {
         use wire::entry::Event;
         match event {
-            Event::StateCreated(created) => Ok(Change::Created(created.deployment_id)),
+            Event::StateCreated(created) => Ok(Change::Created(created)),
+            Event::AnchorBound(bound) => Ok(Self::plan_bound(bound)),
+            Event::AnchorAdvanced(advanced) => self.plan_advanced(advanced),
+            Event::TailUnproven(unproven) => Self::plan_unproven(&unproven),
+            Event::TailAccepted(accepted) => self.plan_accepted(&accepted),
+            Event::DeviceAdded(added) => self.plan_device(added),
             Event::DaemonStarted(started) => Ok(Change::Policy(started.policy_digest)),
             Event::DaemonStopped(_) => Ok(Change::Stopped),
             Event::Refused(_) => Ok(Change::None),
@@ -213,10 +228,23 @@ impl State {
     }
 
     /// Makes the change that [`Self::plan`] found for the entry with this index.
-    pub(super) fn commit(&mut self, index: u64, time: &prost_types::Timestamp, change: Change) {
+    pub(super) fn commit(
+        &mut self,
+        index: u64,
+        time: &prost_types::Timestamp,
+        leaf: Option<hsm_journal::Hash>,
+        change: Change,
+    ) {
         match change {
             Change::None => {}
-            Change::Created(deployment_id) => self.deployment_id = deployment_id,
+            Change::Created(created) => {
+                self.deployment_id = created.deployment_id;
+                if let Some(Change::Anchor(bound)) = created.anchor.map(Self::plan_bound) {
+                    self.commit_anchor(bound);
+                }
+            }
+            Change::Anchor(change) => self.commit_anchor(change),
+            Change::Device(key, name, identity) => self.commit_device(key, name, identity),
             Change::Policy(digest) => {
                 self.policy_digest = digest;
                 self.stopped = false;
@@ -236,7 +264,7 @@ impl State {
                 let shared = place.clone();
                 self.commit_pin(place, pinned);
                 if let (Some(known), Some((mark, binding))) = (self.at(&shared), row) {
-                    known.take_in(mark, index, time);
+                    known.take_in(mark, (index, leaf), time);
                     known.ledger = Some(binding);
                 }
                 self.devices.extend(devices);
@@ -248,7 +276,7 @@ impl State {
             }
             Change::Ledger(place, mark, binding) => {
                 if let Some(known) = self.at(&place) {
-                    known.take_in(mark, index, time);
+                    known.take_in(mark, (index, leaf), time);
                     known.ledger = Some(binding);
                 }
             }
@@ -270,6 +298,7 @@ impl State {
                         index,
                         time: *time,
                         signatures,
+                        leaf,
                     });
                 }
             }
@@ -284,7 +313,7 @@ impl State {
         }
     }
 
-    fn at(&mut self, (key, chain): &Place) -> Option<&mut ChainMark> {
+    pub(super) fn at(&mut self, (key, chain): &Place) -> Option<&mut ChainMark> {
         let chains = &mut self.keys.get_mut(key)?.chains;
         chains.get_mut(chain).map(Box::as_mut)
     }
@@ -493,16 +522,23 @@ impl ChainMark {
             mark,
             made: None,
             ledger: None,
+            bounds: Bounds::default(),
         }
     }
 
-    /// Raises the mark to a ledger's, by the entry with this index. What was signed here for the same message is
-    /// kept.
-    fn take_in(&mut self, mark: Mark, index: u64, time: &prost_types::Timestamp) {
+    /// Raises the mark to a ledger's, by the entry with this index and leaf hash. What was signed here for the same
+    /// message is kept.
+    fn take_in(
+        &mut self,
+        mark: Mark,
+        (index, leaf): (u64, Option<hsm_journal::Hash>),
+        time: &prost_types::Timestamp,
+    ) {
         let message = |last: &Last| (last.position, last.sign_bytes.clone());
         if mark.last.as_ref().map(message) != self.mark.last.as_ref().map(message) {
             self.made = Some(Made {
                 index,
+                leaf,
                 time: *time,
                 signatures: None,
             });
@@ -546,12 +582,15 @@ fn bind(seen: &Seen, initial_height: i64) -> Result<(Mark, Box<Binding>), String
     Ok((row.mark.clone(), Box::new(binding)))
 }
 
-type Place = (PublicKey, ChainId);
+/// A key on a chain.
+pub(super) type Place = (PublicKey, ChainId);
 
 /// What an event changes in the state, checked.
 pub(super) enum Change {
     None,
-    Created(Vec<u8>),
+    Created(wire::StateCreated),
+    Anchor(AnchorChange),
+    Device(PublicKey, String, Identity),
     Policy(Vec<u8>),
     Stopped,
     Asked(u64),

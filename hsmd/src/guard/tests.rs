@@ -57,6 +57,7 @@ fn precommit(height: i64, block: u8, seconds: i64, extension: Option<&[u8]>) -> 
 fn create(directory: &Path) {
     let created = Event::StateCreated(wire::StateCreated {
         deployment_id: vec![1; 16],
+        anchor: None,
     });
     let first = entry::encode(SystemTime::now(), created);
     hsm_journal::create(directory, &State::default().snapshot(), &first).unwrap();

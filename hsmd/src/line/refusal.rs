@@ -175,9 +175,20 @@ impl From<guard::Error> for Refusal {
                 }
             }
             guard::Error::LedgerFirst { .. } => Self::new(Reason::LedgerUnavailable, message),
+            guard::Error::Ceiling { ceiling, .. } => {
+                Self::new(Reason::Ceiling, message).with("ceiling", ceiling.unwrap_or_default())
+            }
+            guard::Error::Unproven { floor, .. } => {
+                Self::new(Reason::Ceiling, message).with("ceiling", floor)
+            }
+            guard::Error::Anchor(_) | guard::Error::LastEntry(_) => {
+                tracing::error!(error = message, "nothing is signed above the ceiling");
+                Self::new(Reason::AnchorUnavailable, message)
+            }
             guard::Error::Journal(error) => error.into(),
             guard::Error::AlreadyKnown(_)
             | guard::Error::NotAbove { .. }
+            | guard::Error::NotThatTail { .. }
             | guard::Error::Internal(_) => {
                 tracing::error!(error = message, "the guard failed");
                 Self::new(Reason::Internal, "a fault of hsmd; its log has the details")

@@ -203,6 +203,14 @@ impl Metrics {
         self.0.journal_fault.set(i64::from(fault));
     }
 
+    /// How the rollback anchor is at present.
+    pub fn anchor(&self, anchor: &crate::anchor::State) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.0.anchor_counter.set(number(anchor.counter));
+        self.0.anchor_advances.set(number(anchor.advances));
+        self.0.anchor_fault.set(i64::from(anchor.fault.is_some()));
+    }
+
     /// The server's certificate expires then.
     pub fn certificate_expiry(&self, expires: SystemTime) {
         // An i64 holds every second that a certificate can name.

@@ -40,6 +40,9 @@ pub(super) struct Shared {
     pub(super) journal_flush_duration: Histogram,
     pub(super) journal_entries: Counter,
     pub(super) journal_fault: Gauge,
+    pub(super) anchor_counter: Gauge,
+    pub(super) anchor_advances: Gauge,
+    pub(super) anchor_fault: Gauge,
     pub(super) certificate_expiry: Gauge,
     pub(super) certificate_reload_failures: Counter,
 }
@@ -164,6 +167,21 @@ impl Shared {
                 all,
                 "journal_fault",
                 "1 while the journal cannot be written",
+            ),
+            anchor_counter: one(
+                all,
+                "anchor_counter",
+                "Where the rollback anchor's counter stands",
+            ),
+            anchor_advances: one(
+                all,
+                "anchor_advances",
+                "Advances of the rollback anchor since the start: each wears it",
+            ),
+            anchor_fault: one(
+                all,
+                "anchor_fault",
+                "1 while the rollback anchor cannot be advanced",
             ),
             certificate_expiry: one(
                 all,

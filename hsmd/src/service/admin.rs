@@ -8,6 +8,7 @@ use hsm_proto::v1::admin_server::Admin;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
+use crate::anchor;
 use crate::audit;
 use crate::doctor;
 use crate::guard;
@@ -32,6 +33,8 @@ pub struct About {
     pub journal_directory: String,
     /// The rollback anchor's kind.
     pub anchor: String,
+    /// How that is; none where there is none.
+    pub anchor_status: Option<anchor::Status>,
     /// The address that sentries connect to.
     pub address: std::net::SocketAddr,
 }
@@ -68,6 +71,25 @@ impl AdminService {
         }
     }
 
+    fn anchor_status(&self) -> Result<Option<wire::AnchorStatus>, Status> {
+        let Some(status) = &self.about.anchor_status else {
+            return Ok(None);
+        };
+        let unproven = self.line.guard().inspect(|state| state.unproven().copied());
+        let unproven = unproven.map_err(|error| Status::internal(error.to_string()))?;
+        let (now, pace) = (status.now(), status.pace);
+        Ok(Some(wire::AnchorStatus {
+            counter: now.counter,
+            advances: now.advances,
+            window: pace.window.unsigned_abs(),
+            spare: pace.spare.unsigned_abs(),
+            interval_seconds: pace.interval.as_secs(),
+            fault: now.fault.unwrap_or_default(),
+            unproven_size: unproven.map_or(0, |tail| tail.size),
+            unproven_root: unproven.map_or_else(Vec::new, |tail| tail.root.to_vec()),
+        }))
+    }
+
     fn state_of(&self, name: &str) -> Result<Option<wire::KeyState>, Status> {
         let key = self.line.keyring().get(name);
         let state = key.map(|key| key_state(key, self.line.guard()));
@@ -98,6 +120,7 @@ impl Admin for AdminService {
             journal: Some(self.journal_status()),
             devices,
             anchor: self.about.anchor.clone(),
+            anchor_status: self.anchor_status()?,
             certificate_expires: Some(wall_clock(self.certificates.expires())),
             address: self.about.address.to_string(),
         }))
@@ -130,7 +153,8 @@ impl Admin for AdminService {
         _request: Request<wire::DiagnoseRequest>,
     ) -> Result<Response<wire::DiagnoseResponse>, Status> {
         let expires = self.certificates.expires();
-        let findings = doctor::findings(&self.line, &self.about.anchor, expires)
+        let anchor = self.about.anchor_status.as_ref().map(anchor::Status::now);
+        let findings = doctor::findings(&self.line, &self.about.anchor, anchor.as_ref(), expires)
             .await
             .map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(wire::DiagnoseResponse { findings }))
@@ -162,6 +186,18 @@ impl Admin for AdminService {
             unreadable_entries: seen.unreadable_entries,
             administrative_commands: seen.administrative_commands,
         }))
+    }
+
+    async fn add_device(
+        &self,
+        request: Request<wire::AddDeviceRequest>,
+    ) -> Result<Response<wire::AddDeviceResponse>, Status> {
+        let request = request.into_inner();
+        key::add_device(self.line.keyring(), self.line.guard(), &request)
+            .await
+            .map_err(|error| status_of(&error))?;
+        let key = self.state_of(&request.key)?;
+        Ok(Response::new(wire::AddDeviceResponse { key }))
     }
 
     async fn advance_key(
@@ -241,10 +277,14 @@ fn status_of(error: &key::Error) -> Status {
         key::Error::Ledger(ledger::Error::Unavailable(_)) => Status::unavailable(message),
         key::Error::Ledger(_) => Status::failed_precondition(message),
         key::Error::UnknownKey { .. }
+        | key::Error::UnknownDevice { .. }
         | key::Error::InvalidChain(_)
         | key::Error::NegativeHeight(_) => Status::invalid_argument(message),
         key::Error::Guard(guard::Error::AlreadyKnown(_)) => Status::already_exists(message),
         key::Error::Guard(guard::Error::NotInitialised { .. } | guard::Error::NotAbove { .. }) => {
+            Status::failed_precondition(message)
+        }
+        key::Error::OtherSerial { .. } | key::Error::OtherKey { .. } => {
             Status::failed_precondition(message)
         }
         key::Error::Guard(guard::Error::Journal(_)) => Status::unavailable(message),

@@ -194,7 +194,7 @@ pub(crate) fn make_known(config: &Path, keys: &[String]) {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let (guard, _) = daemon::open_guard(&config, None).expect("the journal opens");
+        let guard = daemon::open_guard(&config).expect("the journal opens");
         let keyring =
             devices::keyring(&config, vec![start_device(Duration::ZERO)]).expect("the advisories");
         let ledger = Ledger::new(config.ledger.as_ref(), &guard, config.deadline)

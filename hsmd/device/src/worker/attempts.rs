@@ -20,6 +20,8 @@ pub struct Asked {
     pub failed: BTreeMap<u64, u16>,
     /// Calls that have not returned, numbered likewise.
     pub in_flight: BTreeMap<u64, u16>,
+    /// How many commands that put or delete a data object were begun.
+    pub data_changes: u64,
 }
 
 /// Calls that ask the device for a signature, from before each is made.
@@ -29,6 +31,7 @@ pub(super) struct Attempts {
     answered: BTreeMap<u16, u64>,
     in_flight: BTreeMap<u64, u16>,
     failed: BTreeMap<u64, (u16, Instant)>,
+    data_changes: u64,
 }
 
 /// A call that was begun.
@@ -39,6 +42,10 @@ impl Attempts {
         self.last += 1;
         self.in_flight.insert(self.last, object);
         Attempt(self.last)
+    }
+
+    pub(super) fn change_data(&mut self) {
+        self.data_changes += 1;
     }
 
     /// `error` is none where the device gave a signature.
@@ -64,6 +71,7 @@ impl Attempts {
             answered: self.answered.clone(),
             failed: failed.map(|(call, (object, _))| (*call, *object)).collect(),
             in_flight: self.in_flight.clone(),
+            data_changes: self.data_changes,
         }
     }
 }

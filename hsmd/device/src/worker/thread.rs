@@ -160,6 +160,15 @@ impl Thread {
                 guarded(|| device.free_audit_log(*number)).map(|()| Answer::Done)
             }
             Call::AuditOptions => guarded(|| device.audit_options()).map(Answer::AuditOptions),
+            Call::Data(label) => guarded(|| device.data(label)).map(Answer::Data),
+            Call::PutData(label, content) => {
+                self.shared.lock().attempts.change_data();
+                guarded(|| device.put_data(label, content)).map(|()| Answer::Done)
+            }
+            Call::DeleteData(number) => {
+                self.shared.lock().attempts.change_data();
+                guarded(|| device.delete_data(*number)).map(|()| Answer::Done)
+            }
         }
     }
 

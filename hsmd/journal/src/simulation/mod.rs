@@ -98,7 +98,7 @@ impl Simulation {
     ///
     /// As [`crate::open`].
     pub fn open<S: State>(&self, directory: &Path, options: Options) -> Result<Opened<S>, Error> {
-        open_on(Disk::from(self), directory, options)
+        open_on(Disk::from(self), directory, options, |_| Ok(()))
     }
 
     /// Has operations fail.

@@ -66,7 +66,7 @@ impl Device {
 /// A ledger that has made its first checkpoint.
 fn begun(device: &mut Device) -> Ledger {
     device.record(0, 0);
-    let mut ledger = Ledger::new(None, 0, false, CALLS);
+    let mut ledger = Ledger::new(None, 0, false, CALLS, 0);
     assert_eq!(ledger.read(&device.reading()).unknown(), 0);
     assert!(ledger.checkpoint("hsm", 1).is_some_and(|made| made.first));
     ledger.saved();
@@ -202,7 +202,7 @@ fn after_a_clean_stop_nothing_is_tolerated_and_after_a_kill_what_the_journal_all
         };
         device.free();
         device.sign(made);
-        let mut ledger = Ledger::new(Some(&mark), asked, stopped, CALLS);
+        let mut ledger = Ledger::new(Some(&mark), asked, stopped, CALLS, 0);
         let found = ledger.read(&device.reading());
         assert_eq!(found.unknown(), unknown, "{asked} {stopped} {made}");
         device.sign(1);

@@ -7,7 +7,8 @@ use hsm_policy::conflict::{Last, Mark};
 use hsm_proto::v1 as wire;
 use prost::Message as _;
 
-use super::{AuditMark, ChainMark, Made, PinnedKey, Signatures, State};
+use super::anchor::{anchor_from_wire, anchor_to_wire, tail_from_wire, tail_to_wire};
+use super::{AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, State};
 use crate::guard::entry;
 use crate::guard::ledger::Binding;
 
@@ -18,6 +19,10 @@ impl hsm_journal::State for State {
         state.policy_digest = snapshot.policy_digest;
         state.asked = snapshot.asked;
         state.stopped = snapshot.stopped;
+        state.anchor = snapshot.anchor.map(anchor_from_wire);
+        let unproven = snapshot.unproven;
+        let unproven = unproven.map(|tail| tail_from_wire(tail.size, &tail.root));
+        state.unproven = unproven.transpose()?;
         for device in snapshot.device_identities {
             let identity = entry::identity_from_wire(&device)?;
             let twice = format!("device {} stands twice in the snapshot", device.device);
@@ -96,6 +101,8 @@ impl hsm_journal::State for State {
             audit_marks: self.audits.iter().map(audit_to_wire).collect(),
             asked: self.asked,
             stopped: self.stopped,
+            anchor: self.anchor.as_ref().map(anchor_to_wire),
+            unproven: self.unproven.as_ref().map(tail_to_wire),
         };
         snapshot.encode_to_vec()
     }
@@ -133,6 +140,8 @@ fn mark_to_wire(chain: &ChainId, known: &ChainMark) -> wire::Mark {
         chain_id: chain.to_string(),
         initial_height: known.mark.initial_height,
         ledger: known.ledger.as_ref().map(|binding| binding.to_wire()),
+        ceiling: known.bounds.ceiling,
+        floor: known.bounds.floor,
         ..wire::Mark::default()
     };
     if let (Some(last), Some(made)) = (&known.mark.last, &known.made) {
@@ -159,6 +168,11 @@ fn mark_from_wire(mark: wire::Mark) -> Result<ChainMark, String> {
     if let Some(binding) = mark.ledger {
         known.ledger = Some(Box::new(Binding::from_wire(binding)?));
     }
+    known.bounds = Bounds {
+        floor: mark.floor,
+        ceiling: mark.ceiling,
+        ..Bounds::default()
+    };
     if mark.position.is_some() {
         known.mark.last = Some(Last {
             position: entry::position_from_wire(mark.position)?,
@@ -174,6 +188,7 @@ fn mark_from_wire(mark: wire::Mark) -> Result<ChainMark, String> {
                 extension: Some(mark.extension_signature).filter(|bytes| !bytes.is_empty()),
             })
             .filter(|signatures| !signatures.message.is_empty()),
+            leaf: None,
         });
     }
     Ok(known)

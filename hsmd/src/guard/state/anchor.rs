@@ -1,0 +1,266 @@
+//! What the state knows of its rollback anchor: the counter, and between which heights it lets keys sign.
+
+use hsm_journal::Hash;
+use hsm_policy::cometbft::ChainId;
+use hsm_proto::v1 as wire;
+
+use super::{Change, Place, State};
+use crate::guard::entry;
+
+/// How the journal stands to its anchor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnchorMark {
+    /// "tpm" or "yubihsm".
+    pub kind: String,
+    /// Where the anchor stands, or will once the advance that the journal holds was made.
+    pub counter: u64,
+    /// Nothing was signed since the anchor got there.
+    pub sealed: bool,
+}
+
+/// The journal that was found after an end of which nothing proves that it is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The size of its tree.
+    pub size: u64,
+    /// The tree's RFC 6962 root.
+    pub root: Hash,
+}
+
+/// Between which heights a key may sign on a chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Nothing at or below it is signed; 0 where all that was signed is known.
+    pub floor: i64,
+    /// What the last advance in the journal opened, perhaps before the anchor was moved; 0 where none did.
+    pub ceiling: i64,
+    /// The ceiling in force: the anchor was moved. `None`: nothing may be signed. Not in the journal, so that
+    /// every start has to hold the journal against the anchor first.
+    pub(in crate::guard) in_force: Option<i64>,
+    /// The highest height that was asked for in vain: the next advance opens it.
+    pub(in crate::guard) wanted: i64,
+}
+
+impl Bounds {
+    /// The ceiling that is in force.
+    #[must_use]
+    pub fn in_force(&self) -> Option<i64> {
+        self.in_force
+    }
+}
+
+/// What an event changes, checked.
+pub(in crate::guard) enum AnchorChange {
+    Bound(Option<AnchorMark>),
+    Advanced(u64, Vec<(Place, i64)>),
+    Sealed(u64),
+    Unproven(Tail),
+    Accepted,
+}
+
+impl State {
+    /// The anchor that the journal is bound to.
+    #[must_use]
+    pub fn anchor(&self) -> Option<&AnchorMark> {
+        self.anchor.as_ref()
+    }
+
+    /// The tail that officers may accept, where one is not proven.
+    #[must_use]
+    pub fn unproven(&self) -> Option<&Tail> {
+        self.unproven.as_ref()
+    }
+
+    /// Whether a ceiling allows something that no floor counts as signed yet.
+    #[must_use]
+    pub fn has_undoubted_ceilings(&self) -> bool {
+        let mut bounds = self.places().map(|(_, known)| known.bounds);
+        bounds.any(|bounds| bounds.ceiling > bounds.floor)
+    }
+
+    /// The keys, chains and heights up to which nothing is signed because nothing proves that it was not; those that
+    /// the chain has passed are left out.
+    pub fn doubted(&self) -> impl Iterator<Item = (String, &ChainId, i64)> {
+        self.keys.values().flat_map(|key| {
+            let chains = key.chains.iter();
+            let doubted = chains.filter(|(_, known)| known.bounds.floor > known.mark.height());
+            doubted.map(|(chain, known)| (key.names.join(", "), chain, known.bounds.floor))
+        })
+    }
+
+    /// All marks with the key and chain that they belong to.
+    pub(in crate::guard) fn places(&self) -> impl Iterator<Item = (Place, &super::ChainMark)> {
+        self.keys.iter().flat_map(|(key, pinned)| {
+            let chains = pinned.chains.iter();
+            chains.map(|(chain, mark)| ((*key, chain.clone()), mark.as_ref()))
+        })
+    }
+
+    pub(in crate::guard) fn bounds_mut(&mut self) -> impl Iterator<Item = &mut Bounds> {
+        let chains = self
+            .keys
+            .values_mut()
+            .flat_map(|key| key.chains.values_mut());
+        chains.map(|mark| &mut mark.bounds)
+    }
+
+    pub(super) fn plan_bound(bound: wire::AnchorBound) -> Change {
+        let mark = (bound.kind != "none").then_some(AnchorMark {
+            kind: bound.kind,
+            counter: bound.counter,
+            sealed: true,
+        });
+        Change::Anchor(AnchorChange::Bound(mark))
+    }
+
+    pub(super) fn plan_advanced(&self, advanced: wire::AnchorAdvanced) -> Result<Change, String> {
+        let anchor = self.anchor.as_ref();
+        let anchor = anchor.ok_or("an advance of an anchor that the journal is not bound to")?;
+        let counter = advanced.counter;
+        if anchor.counter.checked_add(1) != Some(counter) {
+            let before = anchor.counter;
+            return Err(format!(
+                "an advance of the anchor from {before} to {counter}"
+            ));
+        }
+        if advanced.sealed {
+            return Ok(Change::Anchor(AnchorChange::Sealed(counter)));
+        }
+        let mut ceilings = Vec::with_capacity(advanced.ceilings.len());
+        for ceiling in advanced.ceilings {
+            let (place, known) = self.known(ceiling.public_key, &ceiling.chain_id)?;
+            let (from, to) = (known.bounds.ceiling, ceiling.height);
+            if to < from {
+                return Err(format!("a ceiling lowered from {from} to {to}"));
+            }
+            ceilings.push((place, to));
+        }
+        Ok(Change::Anchor(AnchorChange::Advanced(counter, ceilings)))
+    }
+
+    pub(super) fn plan_unproven(unproven: &wire::TailUnproven) -> Result<Change, String> {
+        let tail = tail_from_wire(unproven.size, &unproven.root)?;
+        Ok(Change::Anchor(AnchorChange::Unproven(tail)))
+    }
+
+    pub(super) fn plan_accepted(&self, accepted: &wire::TailAccepted) -> Result<Change, String> {
+        let tail = tail_from_wire(accepted.size, &accepted.root)?;
+        if self.unproven != Some(tail) {
+            return Err(format!(
+                "a tail of {} entries accepted that was not found unproven",
+                tail.size
+            ));
+        }
+        Ok(Change::Anchor(AnchorChange::Accepted))
+    }
+
+    pub(super) fn commit_anchor(&mut self, change: AnchorChange) {
+        match change {
+            AnchorChange::Bound(mark) => {
+                self.anchor = mark;
+                self.raise_floors();
+                self.bounds_mut().for_each(|bounds| bounds.in_force = None);
+            }
+            AnchorChange::Advanced(counter, ceilings) => {
+                if let Some(anchor) = &mut self.anchor {
+                    (anchor.counter, anchor.sealed) = (counter, false);
+                }
+                for (place, height) in ceilings {
+                    if let Some(known) = self.at(&place) {
+                        known.bounds.ceiling = height;
+                        known.bounds.wanted = 0;
+                    }
+                }
+            }
+            AnchorChange::Sealed(counter) => {
+                if let Some(anchor) = &mut self.anchor {
+                    (anchor.counter, anchor.sealed) = (counter, true);
+                }
+                self.bounds_mut().for_each(|bounds| bounds.in_force = None);
+            }
+            AnchorChange::Unproven(tail) => {
+                self.unproven = Some(tail);
+                self.raise_floors();
+            }
+            AnchorChange::Accepted => {
+                self.unproven = None;
+                self.bounds_mut().for_each(|bounds| bounds.floor = 0);
+            }
+        }
+    }
+
+    /// Whatever an anchor may have let be signed is taken for signed.
+    fn raise_floors(&mut self) {
+        for bounds in self.bounds_mut() {
+            bounds.floor = bounds.floor.max(bounds.ceiling);
+        }
+    }
+}
+
+pub(super) fn anchor_to_wire(mark: &AnchorMark) -> wire::AnchorMark {
+    wire::AnchorMark {
+        kind: mark.kind.clone(),
+        counter: mark.counter,
+        sealed: mark.sealed,
+    }
+}
+
+pub(super) fn anchor_from_wire(mark: wire::AnchorMark) -> AnchorMark {
+    AnchorMark {
+        kind: mark.kind,
+        counter: mark.counter,
+        sealed: mark.sealed,
+    }
+}
+
+pub(super) fn tail_to_wire(tail: &Tail) -> wire::TailUnproven {
+    wire::TailUnproven {
+        size: tail.size,
+        root: tail.root.to_vec(),
+    }
+}
+
+pub(super) fn tail_from_wire(size: u64, root: &[u8]) -> Result<Tail, String> {
+    let length = root.len();
+    let root = root
+        .try_into()
+        .map_err(|_| format!("a root of {length} bytes"))?;
+    Ok(Tail { size, root })
+}
+
+impl State {
+    pub(super) fn plan_device(&self, added: wire::DeviceAdded) -> Result<Change, String> {
+        let key = entry::named_public_key(added.public_key)?;
+        if self
+            .keys
+            .get(&key)
+            .is_none_or(|known| !known.names.contains(&added.key))
+        {
+            return Err(format!(
+                "a device added to key {}, which is not known",
+                added.key
+            ));
+        }
+        let device = added.device.ok_or("a device added without its identity")?;
+        let identity = entry::identity_from_wire(&device)?;
+        Ok(Change::Device(key, device.device, identity))
+    }
+
+    /// Another device under the same name has an audit log of its own.
+    pub(super) fn commit_device(
+        &mut self,
+        key: hsm_device::PublicKey,
+        name: String,
+        identity: hsm_device::Identity,
+    ) {
+        let before = self.devices.insert(name.clone(), identity.clone());
+        if before.is_some_and(|before| !before.admits(&identity)) {
+            self.audits.remove(&name);
+        }
+        if let Some(known) = self.keys.get_mut(&key)
+            && !known.devices.contains(&name)
+        {
+            known.devices.push(name);
+        }
+    }
+}
