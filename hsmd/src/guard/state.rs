@@ -262,7 +262,7 @@ impl State {
             }
             Change::Pin(place, pinned, row, devices) => {
                 let shared = place.clone();
-                self.commit_pin(place, pinned);
+                self.commit_pin(place, *pinned);
                 if let (Some(known), Some((mark, binding))) = (self.at(&shared), row) {
                     known.take_in(mark, (index, leaf), time);
                     known.ledger = Some(binding);
@@ -361,7 +361,12 @@ impl State {
             }
             row = Some(bound);
         }
-        Ok(Change::Pin((public_key, chain), pinned, row, devices))
+        Ok(Change::Pin(
+            (public_key, chain),
+            Box::new(pinned),
+            row,
+            devices,
+        ))
     }
 
     fn commit_pin(&mut self, (public_key, chain): Place, pinned: wire::KeyPinned) {
@@ -599,7 +604,7 @@ pub(super) enum Change {
     Acknowledged(String, u64),
     Pin(
         Place,
-        wire::KeyPinned,
+        Box<wire::KeyPinned>,
         Option<(Mark, Box<Binding>)>,
         Vec<(String, Identity)>,
     ),

@@ -214,12 +214,10 @@ impl Ledger {
                 };
                 let (key, chain) = (&place.0, &place.1);
                 match looked {
-                    None => {}
-                    Some(Ok(())) => {
-                        if faults.remove(&place).is_some() {
-                            tracing::info!(%key, %chain, "the ledger is in order again");
-                        }
+                    Some(Ok(())) if faults.remove(&place).is_some() => {
+                        tracing::info!(%key, %chain, "the ledger is in order again");
                     }
+                    None | Some(Ok(())) => {}
                     Some(Err(error)) => {
                         let is_doubted = matches!(error, Error::Doubt(_));
                         if faults.insert(place.clone(), is_doubted) != Some(is_doubted) {
