@@ -11,6 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hsm_device::mock::{Mock, Settings};
 use hsm_proto::v1::{BlockId, Reason, SignCometbftVoteRequest};
 use hsm_tests::authority::{Identity, uri};
 use hsm_tests::binaries::needs;
@@ -19,6 +20,7 @@ use hsm_tests::daemon::{ALL_KINDS, Daemon, allow_root, grant};
 use hsm_tests::process::{PATIENCE, Scratch, wait_for};
 use hsm_tests::swtpm::Swtpm;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
 const KEY: &str = "val0";
@@ -163,6 +165,29 @@ fn edit(file: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.contains(from), "{} lacks {from}", file.display());
     std::fs::write(file, text.replace(from, to)).unwrap();
+}
+
+/// Another emulator with this serial number and the keys of the one whose state file this is, in its place.
+fn replace_device(file: &Path, serial: u32) {
+    let other = file.with_extension("other");
+    let settings = Settings {
+        state_file: Some(other.clone()),
+        serial,
+        ..Settings::default()
+    };
+    drop(Mock::start(settings).expect("the emulator starts"));
+    // A warning, the digest of the rest, and the rest.
+    let read = |file: &Path| -> (String, Value) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut lines = text.splitn(3, '\n');
+        let (warning, _, state) = (lines.next().unwrap(), lines.next(), lines.next().unwrap());
+        (warning.to_owned(), serde_json::from_str(state).unwrap())
+    };
+    let (warning, mut state) = read(&other);
+    state["objects"] = read(file).1["objects"].clone();
+    let state = state.to_string();
+    let digest = hex::encode(Sha256::digest(state.as_bytes()));
+    std::fs::write(file, format!("{warning}\n{digest}\n{state}")).unwrap();
 }
 
 fn on_each_kind(test: impl Fn(&mut Computer)) {

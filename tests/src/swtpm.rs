@@ -28,10 +28,12 @@ impl Swtpm {
         version.ok()?;
         let directory = directory.join(name);
         std::fs::create_dir_all(&directory).expect("a directory");
-        // The control channel's port is the one above (tss2-tcti-swtpm(7)).
-        let port = (0..100)
-            .map(|_| free_port())
-            .find(|port| TcpStream::connect(("127.0.0.1", port + 1)).is_err());
+        // The control channel's port is the one above (tss2-tcti-swtpm(7)). Both are handed out to nobody else.
+        let mut last = free_port();
+        let port = (0..1000).find_map(|_| {
+            let before = std::mem::replace(&mut last, free_port());
+            (last == before + 1).then_some(before)
+        });
         let mut tpm = Self {
             directory,
             port: port.expect("two free ports"),
@@ -66,6 +68,7 @@ impl Swtpm {
             .arg(format!("type=tcp,port={control},bindaddr=127.0.0.1"));
         self.process = Some(Process::start("swtpm", &mut command, &self.directory));
         wait_for("swtpm", PATIENCE, || {
+            TcpStream::connect(("127.0.0.1", port)).ok()?;
             TcpStream::connect(("127.0.0.1", control)).ok()
         });
     }

@@ -21,7 +21,7 @@ const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The anchor cannot be read or moved.
-    #[error("{0}; hsmd does not start without its anchor: see state.anchor")]
+    #[error("{0}; nothing is signed without the anchor that state.anchor names")]
     Anchor(#[from] Error),
     /// Journal and anchor do not fit.
     #[error(transparent)]

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 use super::{Configured, Error};
 use crate::config::{Config, LogFormat};
@@ -60,8 +61,10 @@ pub(super) fn serve(
 }
 
 fn start_log(config: &Config) {
+    // The TPM library tells of every call that it makes.
+    let filter = format!("{},tss_esapi=warn", config.log.level);
     let log = tracing_subscriber::fmt()
-        .with_max_level(config.log.level)
+        .with_env_filter(EnvFilter::new(filter))
         // A line that cannot be written would be reported on stderr too, and that panics.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
