@@ -381,23 +381,17 @@ fn a_replaced_device_with_the_same_key_is_added_by_its_serial_number() {
     let old: u32 = shown.as_str().unwrap().parse().unwrap();
     let new = (old + 1).to_string();
     computer.stop();
-    // The same keys in another device.
     edit(
         &computer.daemon.config(),
         "backend = \"mock\"\n",
         &format!("backend = \"mock\"\nserial = {new}\n"),
     );
-    edit(
-        &computer.scratch.path().join("mock.state"),
-        &old.to_string(),
-        &new,
-    );
+    replace_device(&computer.scratch.path().join("mock.state"), old + 1);
     computer.daemon.start();
-    let refused = computer.sign(2, 1).unwrap_err();
-    assert!(
-        refused.message().contains("another one than was pinned"),
-        "{refused}"
-    );
+    computer.assert_refused(2, 1, Reason::DeviceMisconfigured);
+    let fault = computer.daemon.status()["devices"][0]["fault"].clone();
+    let fault = fault.as_str().unwrap();
+    assert!(fault.contains("another one than was pinned"), "{fault}");
     let add = |serial: &str| {
         let arguments = [
             "key", "device", "add", KEY, "--device", "hsm", "--serial", serial,
