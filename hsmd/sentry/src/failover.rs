@@ -105,7 +105,7 @@ impl Signers {
                         }
                     },
                     () = sleep_until(patience), if !line.is_empty() => {
-                        let Some((signer, rest)) = newest.as_mut() else { return None };
+                        let (signer, rest) = newest.as_mut()?;
                         **rest = Some(Rest { connection: signer.connection(), until: Instant::now() + REST });
                         let silent = format!("{} within {} ms", signer.silence(), share.as_millis());
                         (*signer, Refusal::new(Reason::DeadlineExceeded, silent))

@@ -28,6 +28,8 @@ struct Signer {
 struct Several {
     house: House,
     signers: Vec<Signer>,
+    /// Of the sentry's metrics.
+    port: u16,
 }
 
 impl Several {
@@ -45,7 +47,12 @@ impl Several {
                 hsmd: Some(hsmd),
             });
         }
-        Self { house, signers }
+        let port = free_port().await;
+        Self {
+            house,
+            signers,
+            port,
+        }
     }
 
     fn config(&self, more: &str) -> String {
@@ -57,18 +64,33 @@ impl Several {
             let address = &signer.address;
             format!("[[chain.signer]]\naddress = {address:?}\nserver_name = {SERVER_NAME:?}\n")
         });
-        format!("{head}{}", signers.collect::<String>())
+        let metrics = format!("[metrics]\nlisten = \"127.0.0.1:{}\"\n", self.port);
+        format!("{head}{}{metrics}", signers.collect::<String>())
     }
 
-    /// A sentry, and its node once each signer that runs was asked what it grants.
+    /// A sentry, and its node once each signer that runs is connected.
     async fn open(&self, more: &str) -> (Sentry, Listener, Node) {
         let listener = Listener::unix(&self.house.socket());
         let sentry = self.house.sentry(&self.config(more));
         let node = listener.accept().await;
         for signer in self.signers.iter().filter(|it| it.hsmd.is_some()) {
-            signer.is_known().await;
+            self.connected(signer, 1).await;
         }
         (sentry, listener, node)
+    }
+
+    /// Waits until the sentry has connected to the signer so often.
+    async fn connected(&self, signer: &Signer, times: u32) {
+        let address = &signer.address;
+        let line = format!("hsm_sentry_signer_connections_total{{signer={address:?}}} {times}\n");
+        let connected = async {
+            while !scrape(self.port).await.contains(&line) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, connected)
+            .await
+            .expect("in time");
     }
 
     fn state(&self, index: usize) -> &State {
@@ -79,11 +101,12 @@ impl Several {
         self.signers[index].hsmd.take().unwrap().kill().await;
     }
 
-    async fn restart(&mut self, index: usize) {
+    /// Started for the first time since the sentry was, or again: so many times the sentry has then connected.
+    async fn restart(&mut self, index: usize, connections: u32) {
         let signer = &mut self.signers[index];
         let state = Arc::clone(&signer.state);
         signer.hsmd = Some(Hsmd::start(&self.house.authority, &signer.address, state).await);
-        signer.is_known().await;
+        self.connected(&self.signers[index], connections).await;
     }
 
     /// How many requests for signatures each was asked.
@@ -142,7 +165,7 @@ async fn a_killed_signer_is_replaced_by_the_next_and_asked_again_once_it_is_back
     several.kill(1).await;
     assert_eq!(node.prevote(3).await.signature, signature(3));
     assert_eq!(several.asked(), [1, 1, 1]);
-    several.restart(0).await;
+    several.restart(0, 2).await;
     assert_eq!(node.prevote(4).await.signature, signature(4));
     assert_eq!(several.asked(), [2, 1, 1]);
 }
@@ -201,7 +224,7 @@ async fn a_signer_that_rests_is_asked_first_again_after_a_reconnection() {
     }
     assert_eq!(several.asked(), [1, 2, 0]);
     several.kill(0).await;
-    several.restart(0).await;
+    several.restart(0, 2).await;
     assert_eq!(node.prevote(3).await.signature, signature(3));
     assert_eq!(several.asked(), [2, 2, 0]);
 }
@@ -272,7 +295,7 @@ async fn with_all_signers_away_the_refusal_comes_at_the_deadline_and_the_first_o
     for signer in &several.signers {
         assert!(error.description.contains(&signer.address), "{error:?}");
     }
-    several.restart(2).await;
+    several.restart(2, 2).await;
     assert_eq!(node.prevote(2).await.signature, signature(2));
     assert_eq!(several.asked(), [0, 0, 1]);
 }
@@ -314,7 +337,7 @@ async fn the_ledger_is_looked_at_again_on_a_connection_that_stays_up_and_after_e
 
     several.kill(1).await;
     *several.state(1).ledger.lock().unwrap() = String::new();
-    several.restart(1).await;
+    several.restart(1, 2).await;
     assert_eq!(node.prevote(3).await.signature, signature(3));
     assert_eq!(several.asked(), [1, 1, 1]);
 
@@ -332,14 +355,14 @@ async fn a_signer_that_shows_another_public_key_is_not_used() {
     let (_sentry, listener, mut node) = several.open("deadline_ms = 400").await;
     let shown = node.ask(public_key_request()).await;
     several.state(1).key.lock().unwrap().public_key = vec![77; 32];
-    several.restart(1).await;
+    several.restart(1, 1).await;
     several.kill(0).await;
     let error = refusal(node.ask(vote_request(prevote(1))).await);
     assert!(
         error.description.contains("another public key"),
         "{error:?}"
     );
-    several.restart(2).await;
+    several.restart(2, 1).await;
     assert_eq!(node.prevote(2).await.signature, signature(2));
     assert_eq!(several.asked(), [0, 0, 1]);
     // It is shown, also with all signers away, so that a node can start.
@@ -353,19 +376,11 @@ async fn a_signer_that_shows_another_public_key_is_not_used() {
 async fn metrics_tell_of_each_signer() {
     let several = Several::new().await;
     *several.state(2).ledger.lock().unwrap() = OTHER.to_owned();
-    let port = free_port().await;
-    let listener = Listener::unix(&several.house.socket());
-    let config = several.config("");
-    let config = format!("{config}[metrics]\nlisten = \"127.0.0.1:{port}\"\n");
-    let _sentry = several.house.sentry(&config);
-    let mut node = listener.accept().await;
-    for signer in &several.signers {
-        signer.is_known().await;
-    }
+    let (_sentry, _listener, mut node) = several.open("").await;
     let refuse = Instead::Refuse(Code::Unavailable, Reason::LedgerUnavailable);
     several.state(0).next(refuse);
     assert_eq!(node.prevote(1).await.signature, signature(1));
-    let scraped = scrape(port).await;
+    let scraped = scrape(several.port).await;
     for (name, values) in [
         ("usable", [1, 1, 0]),
         ("requests_total", [1, 1, 0]),
