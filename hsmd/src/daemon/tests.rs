@@ -14,7 +14,10 @@ fn set_up(directory: &tempfile::TempDir) -> Config {
         listen: None,
     })
     .unwrap();
-    let first = Event::StateCreated(wire::StateCreated::default());
+    let first = Event::StateCreated(wire::StateCreated {
+        deployment_id: vec![7; 16],
+        ..Default::default()
+    });
     let first = guard::entry::encode(SystemTime::now(), first);
     let empty = guard::State::default().snapshot();
     hsm_journal::create(&prepared.config.state_dir, &empty, &first).unwrap();
