@@ -28,12 +28,13 @@ use tower::util::MapResponseLayer;
 
 use crate::advisories;
 use crate::audit;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::devices;
 use crate::doctor;
 use crate::guard::{self, Guard};
 use crate::keyring::Device;
 use crate::line::{Line, Refusal};
+use crate::log;
 use crate::metrics::{self, Metrics};
 use crate::service::{self, About, AdminService, SignerService, admin_socket};
 use crate::transport::{self, Certificates, Listener};
@@ -107,6 +108,8 @@ pub struct Daemon {
     about: About,
     reflection: bool,
     audit_interval: Duration,
+    /// How checkpoints are made, and where the journal is.
+    log: Option<(config::Checkpoint, PathBuf)>,
     /// Whether the journal ended with a clean stop.
     stopped: bool,
 }
@@ -171,6 +174,10 @@ impl Daemon {
             about,
             reflection: config.listen.reflection,
             audit_interval: config.audit_interval,
+            log: config
+                .checkpoint
+                .clone()
+                .map(|checkpoint| (checkpoint, config.state_dir.clone())),
             stopped,
         })
     }
@@ -228,6 +235,9 @@ impl Daemon {
             self.stopped,
             auditing,
         ));
+        if let Some(config) = self.log {
+            tasks.spawn(log::run(self.line.clone(), config, stopped.clone()));
+        }
         let grace = GRACE.max(self.line.deadline());
         let ended = tokio::select! {
             () = shutdown => None,

@@ -19,6 +19,7 @@ pub mod hardening;
 pub mod key;
 pub mod keyring;
 pub mod line;
+pub mod log;
 pub mod metrics;
 pub mod service;
 mod sync;

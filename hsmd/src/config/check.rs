@@ -10,8 +10,8 @@ use hsm_policy::identity::TrustDomain;
 
 use super::error::Problems;
 use super::{
-    Anchor, Config, Error, FileFault, Listen, Log, LogFormat, MockDevices, State, devices, files,
-    keys, raw,
+    Anchor, Config, Error, FileFault, Listen, Log, LogFormat, MockDevices, State, checkpoint,
+    devices, files, keys, raw,
 };
 use crate::advisories::{Action, Advisories, Rule};
 
@@ -70,6 +70,9 @@ pub(super) fn check(
         .collect();
     let devices = devices::check(&mut checker, raw.device, mock);
     let keys = keys::check(&mut checker, raw.key, &devices, &declared);
+    let checkpoint = raw
+        .checkpoint
+        .and_then(|raw| checkpoint::check(&mut checker, raw, &devices, &keys));
     let problems = checker.problems.0;
     match (
         state_dir,
@@ -103,6 +106,7 @@ pub(super) fn check(
             metrics,
             log,
             state,
+            checkpoint,
             advisories,
             devices,
             keys,

@@ -5,6 +5,7 @@
 //! in the file: it names the files that hold them, and those must be closed to group and others.
 
 mod check;
+mod checkpoint;
 mod devices;
 mod error;
 mod files;
@@ -18,7 +19,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hsm_device::{Algorithm, Opener};
+use hsm_device::{Algorithm, KeyLocator, Opener};
+use hsm_journal::witness::Witness;
 use hsm_policy::identity::TrustDomain;
 
 use check::Purpose;
@@ -52,6 +54,8 @@ pub struct Config {
     pub log: Log,
     /// `[state]`.
     pub state: State,
+    /// `[checkpoint]`: the journal as a public log. None: no checkpoints are made.
+    pub checkpoint: Option<Checkpoint>,
     /// `[advisories]`.
     pub advisories: advisories::Rule,
     /// `[[device]]`, in the file's order; at least one; names are unique.
@@ -130,6 +134,23 @@ impl Anchor {
             Self::None => "none",
         }
     }
+}
+
+/// Who signs the journal's checkpoints, how often, and who cosigns them.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The log's name in the world, and that of its key.
+    pub origin: String,
+    /// Time between two checkpoints: `interval_ms`, 100 ms to a day, one minute if not given.
+    pub interval: Duration,
+    /// Names of the devices that hold the key, at least one.
+    pub devices: Vec<String>,
+    /// The Ed25519 key; not that of any `[[key]]`.
+    pub locator: KeyLocator,
+    /// Who is asked to cosign: `[[checkpoint.witness]]`.
+    pub witnesses: Vec<Witness>,
+    /// How many of them should; all if not given. With fewer, an alarm is raised and hsmd signs on.
+    pub quorum: usize,
 }
 
 /// An HSM.

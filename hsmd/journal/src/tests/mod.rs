@@ -117,4 +117,6 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         )
         .unwrap();
     }
+    let head = crate::head::Head::path;
+    fs::copy(head(from), head(to)).unwrap();
 }

@@ -17,6 +17,11 @@ impl hsm_journal::State for State {
         state.policy_digest = snapshot.policy_digest;
         state.asked = snapshot.asked;
         state.stopped = snapshot.stopped;
+        for key in snapshot.checkpoint_keys {
+            state
+                .checkpoint_keys
+                .insert(entry::public_key_from_wire(Some(key))?);
+        }
         for device in snapshot.device_identities {
             let identity = entry::identity_from_wire(&device)?;
             let twice = format!("device {} stands twice in the snapshot", device.device);
@@ -95,6 +100,11 @@ impl hsm_journal::State for State {
             audit_marks: self.audits.iter().map(audit_to_wire).collect(),
             asked: self.asked,
             stopped: self.stopped,
+            checkpoint_keys: self
+                .checkpoint_keys
+                .iter()
+                .map(entry::public_key_to_wire)
+                .collect(),
         };
         snapshot.encode_to_vec()
     }
