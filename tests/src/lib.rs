@@ -18,6 +18,7 @@
 //! | [`sign_bytes`] | canonical sign bytes by tendermint-proto, and the verification of signatures |
 //! | [`softhsm`] | SoftHSM tokens |
 //! | [`validator`] | one validator, set up and connected: hsmd on the mock, hsm-sentry, a played node |
+//! | [`witness`] | a witness of transparency logs that is not ours |
 //!
 //! The harness fails by panicking, with a message that says what was expected: its callers are tests.
 #![allow(
@@ -43,3 +44,4 @@ pub mod sentry;
 pub mod sign_bytes;
 pub mod softhsm;
 pub mod validator;
+pub mod witness;

@@ -163,7 +163,7 @@ impl Witness {
 fn meaning(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => "it does not know this log: have its operator add the origin",
-        StatusCode::FORBIDDEN => "it does not have this log's key: have its operator add it",
+        StatusCode::FORBIDDEN => "it does not know this log or not its key: have its operator add them",
         StatusCode::CONFLICT => "it cosigned another tree of this size: somebody forged this log, or it went back",
         StatusCode::UNPROCESSABLE_ENTITY => "what it cosigned before is not the beginning of this tree: the log went back",
         _ => "that is not of c2sp.org/tlog-witness",

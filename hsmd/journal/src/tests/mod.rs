@@ -2,7 +2,9 @@
 
 mod basics;
 mod crashes;
+mod ends;
 mod faulty_disk;
+mod log;
 mod properties;
 mod waiting;
 
