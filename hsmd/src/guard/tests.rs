@@ -1,5 +1,6 @@
 //! Promises 1 to 3, on a real journal in a temporary directory.
 
+mod checkpoints;
 mod disk_faults;
 mod ledger;
 mod power_cuts;
