@@ -36,7 +36,8 @@ async fn a_key_that_makes_checkpoints_is_never_pinned_across_restarts_and_snapsh
     for _ in 0..3 {
         let chain = ChainId::new(CHAIN).unwrap();
         let devices = vec![("hsm".to_owned(), None)];
-        let pin = guard.pin("other", &public_key_of(1), &chain, 0, devices, SystemTime::now());
+        let key = public_key_of(1);
+        let pin = guard.pin("other", &key, &chain, 0, devices, SystemTime::now());
         let error = pin.await.unwrap_err();
         assert!(matches!(error, Error::AlreadyKnown(_)), "{error}");
         assert_eq!(guard.inspect(State::asked).unwrap(), asked + 1);
