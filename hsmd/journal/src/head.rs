@@ -62,7 +62,9 @@ impl Head {
         let name = path.file_name().and_then(|name| name.to_str());
         match name {
             Some(NEXT) => true,
-            Some(NAME) => fs::read(path).is_ok_and(|text| text == Self::default().text().as_bytes()),
+            Some(NAME) => {
+                fs::read(path).is_ok_and(|text| text == Self::default().text().as_bytes())
+            }
             _ => false,
         }
     }
@@ -146,7 +148,10 @@ mod tests {
         for end in [None, Some(end)] {
             let head = Head { segment: 7, end };
             let text = head.text();
-            assert!(text.starts_with("hsm-journal head v1\nsegment 7\n"), "{text}");
+            assert!(
+                text.starts_with("hsm-journal head v1\nsegment 7\n"),
+                "{text}"
+            );
             assert_eq!(Head::parse(&text).as_ref(), Some(&head));
             for place in 0..text.len() {
                 for bit in 0..8 {
