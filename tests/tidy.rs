@@ -78,8 +78,8 @@ const CLEAR_OF: [(&str, &[&str], &str); 5] = [
     ),
     (
         "hsm-journal",
-        &["tonic", "rustls", "hyper"],
-        "the journal has no network",
+        &["tonic", "rustls"],
+        "of the network the journal knows its witnesses only, over plain HTTP",
     ),
     ("hsm-device", &["tonic"], "devices know no gRPC"),
     ("yubihsm-emulator", &["tonic"], "the emulator knows no gRPC"),
@@ -148,6 +148,38 @@ fn what_a_layer_stays_clear_of_is_not_reached_through_others() {
             .filter(|name| reached.contains(**name))
             .collect();
         assert!(found.is_empty(), "{name} reaches {found:?}, but {why}");
+    }
+}
+
+#[test]
+fn the_journal_has_no_network_but_behind_its_feature_witness() {
+    let metadata = metadata();
+    let ours = ours(&metadata);
+    let journal = ours.iter().find(|package| package["name"] == "hsm-journal");
+    let journal = journal.unwrap();
+    for dependency in journal["dependencies"].as_array().unwrap() {
+        let name = dependency["name"].as_str().unwrap();
+        assert!(
+            !name.starts_with("hyper") && !name.starts_with("http")
+                || dependency["optional"] == true,
+            "{name} is always there"
+        );
+    }
+    for (feature, switches) in journal["features"].as_object().unwrap() {
+        let network = switches.to_string().contains("hyper");
+        assert!(
+            !network || feature.starts_with("hyper") || feature == "witness",
+            "{feature}"
+        );
+    }
+    for file in files_below(&root().join("hsmd/journal/src"), "rs") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let network = text.contains("::net::") || text.contains("hyper");
+        assert!(
+            !network || file.ends_with("witness.rs"),
+            "{}",
+            file.display()
+        );
     }
 }
 

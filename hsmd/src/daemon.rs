@@ -30,13 +30,14 @@ use tower::util::MapResponseLayer;
 use crate::advisories;
 use crate::anchor;
 use crate::audit;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::devices;
 use crate::doctor;
 use crate::guard::{self, Guard};
 use crate::keyring::Device;
 use crate::ledger::{self, Ledger};
 use crate::line::{Line, Refusal};
+use crate::log;
 use crate::metrics::{self, Metrics};
 use crate::service::{self, About, AdminService, SignerService, admin_socket};
 use crate::transport::{self, Certificates, Listener};
@@ -119,6 +120,8 @@ pub struct Daemon {
     reflection: bool,
     audit_interval: Duration,
     keeper: Option<anchor::Keeper>,
+    /// How checkpoints are made, and where the journal is.
+    log: Option<(config::Checkpoint, PathBuf)>,
     /// Whether the journal ended with a clean stop.
     stopped: bool,
 }
@@ -196,6 +199,10 @@ impl Daemon {
             reflection: config.listen.reflection,
             audit_interval: config.audit_interval,
             keeper,
+            log: config
+                .checkpoint
+                .clone()
+                .map(|checkpoint| (checkpoint, config.state_dir.clone())),
             stopped,
         })
     }
@@ -261,6 +268,9 @@ impl Daemon {
             self.stopped,
             auditing,
         ));
+        if let Some(config) = self.log {
+            tasks.spawn(log::run(self.line.clone(), config, stopped.clone()));
+        }
         let grace = GRACE.max(self.line.deadline());
         let ended = tokio::select! {
             () = shutdown => None,

@@ -121,20 +121,26 @@ impl Keyring {
 
     /// Adds a key that lives in the named devices; names that no device has are passed over.
     pub fn add(&mut self, name: &str, locator: KeyLocator, devices: &[String]) {
+        let key = self.apart(name, locator, devices);
+        self.keys.insert(name.to_owned(), key);
+    }
+
+    /// A key in these devices that is not of the keyring: no caller can have it sign.
+    #[must_use]
+    pub fn apart(&self, name: &str, locator: KeyLocator, devices: &[String]) -> Key {
         let holders = devices
             .iter()
             .filter_map(|name| self.devices.iter().find(|device| *device.name == **name))
             .cloned()
             .collect();
-        let key = Key {
+        Key {
             name: name.to_owned(),
             locator: Arc::new(locator),
             devices: holders,
             advisories: self.advisories.clone(),
             confirmed: AtomicBool::new(false),
             verifying: OnceLock::new(),
-        };
-        self.keys.insert(name.to_owned(), key);
+        }
     }
 
     /// The key of that name.
@@ -215,8 +221,8 @@ impl Key {
         first.ok_or_else(|| self.nowhere())
     }
 
-    /// Makes sure, once after each start, that a device shows the pinned public key and may be used. `failed` is as
-    /// for [`Self::sign`].
+    /// Makes sure, once after each start, that a device shows the pinned public key and may be used. `failed`
+    /// hears of every device that does not: its name, and the kind of its error.
     ///
     /// # Errors
     ///

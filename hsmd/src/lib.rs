@@ -21,6 +21,7 @@ pub mod key;
 pub mod keyring;
 pub mod ledger;
 pub mod line;
+pub mod log;
 pub mod metrics;
 pub mod service;
 mod sync;

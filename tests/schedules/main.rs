@@ -28,8 +28,12 @@ mod error;
 mod frame;
 #[path = "../../hsmd/src/guard/mod.rs"]
 mod guard;
+#[path = "../../hsmd/journal/src/head.rs"]
+mod head;
 #[path = "../../hsmd/journal/src/journal.rs"]
 mod journal;
+#[path = "../../hsmd/journal/src/note.rs"]
+pub mod note;
 #[path = "../../hsmd/journal/src/open.rs"]
 mod open;
 #[path = "../../hsmd/journal/src/queue.rs"]

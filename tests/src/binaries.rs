@@ -71,6 +71,18 @@ pub fn abci_app() -> Option<PathBuf> {
     existing(tests_folder().join("cometbft/bin/app"))
 }
 
+/// The checker of exported logs, of `tests/log`.
+#[must_use]
+pub fn log_checker() -> Option<PathBuf> {
+    existing(tests_folder().join("cometbft/bin/log"))
+}
+
+/// torchwood's witness.
+#[must_use]
+pub fn litewitness() -> Option<PathBuf> {
+    existing(tests_folder().join("cometbft/bin/witness/litewitness"))
+}
+
 /// SoftHSM's PKCS#11 module, where Debian, Fedora, Alpine and Homebrew put it.
 #[must_use]
 pub fn softhsm_module() -> Option<PathBuf> {

@@ -22,6 +22,7 @@
 //! | [`softhsm`] | SoftHSM tokens |
 //! | [`swtpm`] | a software TPM |
 //! | [`validator`] | one validator, set up and connected: hsmd on the mock, hsm-sentry, a played node |
+//! | [`witness`] | a witness of transparency logs that is not ours |
 //!
 //! The harness fails by panicking, with a message that says what was expected: its callers are tests.
 #![allow(
@@ -51,3 +52,4 @@ pub mod sign_bytes;
 pub mod softhsm;
 pub mod swtpm;
 pub mod validator;
+pub mod witness;

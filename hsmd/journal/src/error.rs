@@ -109,6 +109,23 @@ pub enum Error {
         entries: u64,
     },
 
+    /// There is no such proof.
+    #[error("no proof: {0}")]
+    NoProof(String),
+
+    /// A checkpoint does not verify.
+    #[error("checkpoint: {0}")]
+    Checkpoint(#[from] crate::note::Error),
+
+    /// The exported log is not of this journal, or was changed.
+    #[error("{}: {reason}", path.display())]
+    Export {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// The journal was closed, or its writer stopped for good. Reopening it shows whether it can go on.
     #[error("the journal has stopped: {0}")]
     Stopped(String),

@@ -14,9 +14,15 @@
 
 mod disk;
 mod error;
+mod export;
 mod frame;
+mod head;
 mod journal;
+pub mod note;
 mod open;
+mod proof;
+mod prove;
+mod prune;
 mod queue;
 mod reader;
 mod scan;
@@ -27,17 +33,26 @@ mod snapshot;
 mod spare;
 mod state;
 mod sync;
+mod tiles;
 mod tree;
+mod verify;
+#[cfg(feature = "witness")]
+pub mod witness;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::{Error, Fault};
+pub use export::{CHECKPOINT, Exported, export, replace_file, verify_export};
 pub use journal::{Journal, Status, Ticket};
 pub use open::{Opened, Options, Tail, create, open, open_if};
-pub use reader::{Beginning, Entry, Reader, leaf_at, read};
+pub use proof::{is_consistent, root_of_inclusion};
+pub use prove::{Proof, prove_consistency, prove_inclusion, read_proof, write_proof};
+pub use prune::{Pruned, prune};
+pub use reader::{Beginning, Entry, Files, Reader, leaf_at, read, read_from};
 pub use snapshot::{Cut, is_snapshot_leaf};
 pub use state::{MAX_LEAF, State};
 pub use tree::{Hash, Tree, leaf_hash};
+pub use verify::{Progress, Verified, verify};
 pub use writer::{Flush, Observer};

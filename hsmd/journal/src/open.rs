@@ -9,11 +9,13 @@ use std::sync::Arc;
 use crate::State;
 use crate::disk::{Disk, Operation};
 use crate::error::{Error, Fault};
+use crate::frame;
+use crate::head::Head;
 use crate::journal::Journal;
 use crate::queue::Shared;
 use crate::scan::{Next, Scan};
 use crate::segment::{self, Opening, Segment};
-use crate::snapshot::{Cut, SnapshotLeaf, is_snapshot_leaf};
+use crate::snapshot::{self, Cut, SnapshotLeaf, is_snapshot_leaf};
 use crate::sync::thread;
 use crate::tree::{Tree, leaf_hash};
 use crate::writer::{Failure, Observer, Replayed, Writer};
@@ -124,29 +126,42 @@ pub(crate) fn create_on(
     segment::remove_leftover(disk, directory)?;
     for file in fs::read_dir(directory).map_err(Error::io("list", directory))? {
         let path = file.map_err(Error::io("list", directory))?.path();
-        if path != Lock::path(directory) {
+        if path != Lock::path(directory) && !Head::is_of_nothing(&path) {
             return Err(Error::Exists(path));
         }
     }
+    Head::default().write(disk, directory)?;
     let tree = Tree::default();
-    let (snapshot, digest) = segment::snapshot_payload(&tree, snapshot);
-    let leaf = SnapshotLeaf {
-        segment: 1,
-        size: 0,
-        cut: None,
-        digest,
+    let leaf = |digest| {
+        let (segment, size, cut) = (1, 0, None);
+        SnapshotLeaf {
+            segment,
+            size,
+            cut,
+            digest,
+        }
+        .encode()
     };
-    let leaves = [first.to_vec(), leaf.encode()];
+    let leaves = [first.to_vec(), leaf([0; 32])];
+    // No room for more: opening the journal begins another segment.
+    let size = snapshot::size(&tree, snapshot);
+    let length = segment::length(size, frame::payload_size(&leaves), 0);
+    let (snapshot, digest) = segment::snapshot_payload(length, &tree, snapshot);
     let opening = Opening {
         number: 1,
         previous: [0; 32],
         tree: &tree,
+        length,
         snapshot: &snapshot,
-        leaves: &leaves,
+        leaves: &[first.to_vec(), leaf(digest)],
     };
-    // No room for more: opening the journal begins another segment.
-    Segment::begin(disk, directory, None, 0, &opening)?;
-    Ok(())
+    Segment::begin(disk, directory, None, &opening)
+        .inspect_err(|_| {
+            let _ = disk.remove(&segment::path(directory, 1));
+            let _ = disk.remove(&Head::path(directory));
+        })
+        .map(|_| ())
+        .map_err(Error::Disk)
 }
 
 pub(crate) fn open_on<S: State>(
@@ -160,9 +175,10 @@ pub(crate) fn open_on<S: State>(
     }
     let lock = Lock::take(directory)?;
     segment::remove_leftover(&disk, directory)?;
+    let head = Head::read(directory)?;
     let highest = segment::list(directory)?.pop();
     let number = highest.ok_or_else(|| Error::Missing(directory.to_owned()))?;
-    let (replayed, scan) = replay::<S>(directory, number)?;
+    let (replayed, scan) = replay::<S>(directory, number, &head)?;
     admit(&replayed.state).map_err(Error::NotAdmitted)?;
     let tail = replayed.cut.map_or(Tail::Clean, Tail::Cut);
     let finished = rewrite_last_frame(&disk, &scan)?;
@@ -214,8 +230,13 @@ pub(crate) fn open_on<S: State>(
 /// No journal gets here by itself; a file with such a name was put there.
 const LAST_SEGMENT: u64 = 1 << 62;
 
-/// Replays a segment: its snapshot and all entries that verify.
-fn replay<S: State>(directory: &Path, number: u64) -> Result<(Replayed<S>, Scan), Error> {
+/// Replays the newest segment: its snapshot and all entries that verify.
+fn replay<S: State>(
+    directory: &Path,
+    number: u64,
+    head: &Head,
+) -> Result<(Replayed<S>, Scan), Error> {
+    head.check_newest(directory, number)?;
     let (mut scan, snapshot) = Scan::open(directory, number)?;
     let mut state: S = restore(directory, &snapshot.owner)?;
     let mut tree = snapshot.tree;
@@ -237,6 +258,7 @@ fn replay<S: State>(directory: &Path, number: u64) -> Result<(Replayed<S>, Scan)
             }
         }
     };
+    scan.check_end(head, torn)?;
     let cut = torn.or_else(|| scan.cut().filter(|_| !used));
     let next_number = number
         .checked_add(1)

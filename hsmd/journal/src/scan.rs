@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::frame::{self, FIELDS, Header, Kind, MAGIC, PREFIX, SECTOR, VERSION};
+use crate::head::Head;
 use crate::segment;
 use crate::snapshot::{self, Cut, SnapshotLeaf, is_snapshot_leaf};
 use crate::tree::{Hash, Tree};
@@ -35,6 +36,8 @@ pub(crate) struct Scan {
     path: PathBuf,
     number: u64,
     salt: u64,
+    /// How long the file was made.
+    length: u64,
     /// The leaf that must be among the first, with `cut` not looked at.
     snapshot_leaf: SnapshotLeaf,
     /// Where the next frame begins.
@@ -63,7 +66,7 @@ impl Scan {
             .filter(|frame| frame.header.kind == Kind::Snapshot && frame.header.segment == number)
             .ok_or_else(|| Error::damaged(&path, 0, unreadable(&file)))?;
         let size = frame.header.first;
-        let (tree, owner) = snapshot::decode(size, &frame.payload).ok_or_else(|| {
+        let (length, tree, owner) = snapshot::decode(size, &frame.payload).ok_or_else(|| {
             Error::damaged(
                 &path,
                 0,
@@ -81,6 +84,7 @@ impl Scan {
             path,
             number,
             salt: frame.header.salt,
+            length,
             snapshot_leaf: SnapshotLeaf {
                 segment: number,
                 size,
@@ -93,6 +97,16 @@ impl Scan {
             last: (frame, 0),
         };
         Ok((scan, snapshot))
+    }
+
+    /// The number of entries before a segment, as its first bytes say, unverified.
+    pub(crate) fn first_index(directory: &Path, number: u64) -> Result<u64, Error> {
+        let path = segment::path(directory, number);
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let mut prefix = [0; PREFIX];
+        read_up_to(&file, &mut prefix, 0).map_err(Error::io("read", &path))?;
+        let header = Header::decode(&prefix).map(|(header, _)| header.first);
+        header.ok_or_else(|| Error::damaged(&path, 0, unreadable(&file)))
     }
 
     /// The next frame's leaves, or the end.
@@ -112,6 +126,36 @@ impl Scan {
             ))),
             (None, None) => Err(self.damaged("the first entries, which are written with the snapshot, do not verify")),
         }
+    }
+
+    /// For the newest segment, walked to its end with `torn` behind it: whether it can have ended there.
+    /// What a process left behind is as long as it was made, and what one closed is as the head says.
+    pub(crate) fn check_end(&self, head: &Head, torn: Option<Cut>) -> Result<(), Error> {
+        let end = head.end.as_ref().filter(|_| head.segment == self.number);
+        if let Some(end) = end {
+            let here = self.offset == end.offset && self.last() == end.last && torn.is_none();
+            return here.then_some(()).ok_or_else(|| {
+                self.damaged(format!(
+                    "the journal was closed with its end at byte {}, and that is not how it ends now",
+                    end.offset
+                ))
+            });
+        }
+        let metadata = self.file.metadata();
+        let length = metadata.map_err(Error::io("examine", &self.path))?.len();
+        if length < self.length {
+            return Err(self.damaged(format!(
+                "the file was made {} bytes long and has {length}: its end was cut off",
+                self.length
+            )));
+        }
+        Ok(())
+    }
+
+    /// Where in the file something that does not count follows the entries read: not zeros only.
+    pub(crate) fn left_over(&self) -> Result<Option<Cut>, Error> {
+        let (cut, _) = self.end().map_err(Error::io("read", &self.path))?;
+        Ok(cut)
     }
 
     /// What the segment's snapshot leaf says was cut from the segment before.
@@ -262,8 +306,11 @@ fn frame_at(file: &File, offset: u64) -> io::Result<Option<Frame>> {
     let Some(length) = length else {
         return Ok(None);
     };
-    let mut payload = vec![0; length];
-    if read_up_to(file, &mut payload, start)? < length {
+    let padded = (frame::size(length) - PREFIX as u64) as usize;
+    let mut payload = vec![0; padded];
+    let read = read_up_to(file, &mut payload, start)?;
+    let padding = payload.drain(length..).any(|byte| byte != 0);
+    if read < padded || padding {
         return Ok(None);
     }
     let fields = prefix

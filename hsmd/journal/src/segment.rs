@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use crate::disk::{Disk, Operation};
 use crate::error::{Error, Fault};
 use crate::frame::{self, Header, Kind};
+use crate::head::{End, Head};
 use crate::snapshot;
 use crate::sync::AtomicBool;
 use crate::tree::{Hash, Tree};
@@ -56,6 +57,8 @@ pub(crate) struct Opening<'a> {
     /// Digest of the last frame that counts in the segment before.
     pub(crate) previous: Hash,
     pub(crate) tree: &'a Tree,
+    /// How long the file is at least, as the snapshot says.
+    pub(crate) length: u64,
     /// Payload of the snapshot frame.
     pub(crate) snapshot: &'a [u8],
     /// The leaves of the first entries frame, among them the snapshot's.
@@ -76,30 +79,36 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Begins a segment in `spare`, or in a file made for it with at most `room` bytes for more leaves.
-    /// On return the file with its snapshot and first leaves is durable under its name. On failure
-    /// nothing counts.
+    /// Begins a segment in `spare`, or in a file made for it. On return the file with its snapshot and
+    /// first leaves is durable under its name, and so is [`Head`], which names it. On failure nothing
+    /// counts.
     pub(crate) fn begin(
         disk: &Disk,
         directory: &Path,
         spare: Option<File>,
-        room: u64,
         opening: &Opening<'_>,
     ) -> Result<Self, Fault> {
         let path = path(directory, opening.number);
-        Self::write_and_name(disk, directory, spare, room, opening, &path).inspect_err(|_| {
-            // Gives the space back, which may be what is missing. Should a removal fail or not last,
-            // the file holds only entries that are queued anyhow, in their places.
-            let _ = disk.remove(&directory.join(NEXT));
-            let _ = disk.remove(&path);
-        })
+        let segment =
+            Self::write_and_name(disk, directory, spare, opening, &path).inspect_err(|_| {
+                // Gives the space back, which may be what is missing. Should a removal fail or not last,
+                // the file holds only entries that are queued anyhow, in their places.
+                let _ = disk.remove(&directory.join(NEXT));
+                let _ = disk.remove(&path);
+            })?;
+        // From here on the file stays, since the head may name it whatever the disk said.
+        let head = Head {
+            segment: opening.number,
+            end: None,
+        };
+        head.write(disk, directory)?;
+        Ok(segment)
     }
 
     fn write_and_name(
         disk: &Disk,
         directory: &Path,
         spare: Option<File>,
-        room: u64,
         opening: &Opening<'_>,
         path: &Path,
     ) -> Result<Self, Fault> {
@@ -122,13 +131,12 @@ impl Segment {
         let (leaves, last) = frame::encode(&header, &payload);
         bytes.extend_from_slice(&leaves);
 
-        let needed = bytes.len() as u64 + room.min(ROOM_AT_ONCE);
         let given_up = AtomicBool::new(false);
         let file = match spare {
             Some(file) => file,
-            None => prepare(disk, directory, needed, &given_up)?,
+            None => prepare(disk, directory, opening.length, &given_up)?,
         };
-        let length = extend(disk, &file, &next, needed, &given_up)?;
+        let length = extend(disk, &file, &next, opening.length, &given_up)?;
         disk.write(Operation::Write, &file, &bytes, 0)
             .map_err(Fault::at("write", &next))?;
         disk.flush(Operation::Flush, &file)
@@ -175,6 +183,17 @@ impl Segment {
 
     pub(crate) fn number(&self) -> u64 {
         self.header.segment
+    }
+
+    /// What the head says of a segment that ends here.
+    pub(crate) fn head(&self) -> Head {
+        Head {
+            segment: self.number(),
+            end: Some(End {
+                offset: self.offset,
+                last: self.last,
+            }),
+        }
     }
 
     /// Gives back the space behind the last frame. The segment is finished.
@@ -264,9 +283,15 @@ fn extend(
     Ok(end)
 }
 
+/// How long the file of a segment is made that opens with a snapshot and leaves of these payloads, and
+/// has at most `room` bytes for more at once.
+pub(crate) fn length(snapshot: usize, leaves: usize, room: u64) -> u64 {
+    frame::size(snapshot) + frame::size(leaves) + room.min(ROOM_AT_ONCE)
+}
+
 /// Payload of the snapshot frame, and what its leaf says of it.
-pub(crate) fn snapshot_payload(tree: &Tree, owner: &[u8]) -> (Vec<u8>, Hash) {
-    let payload = snapshot::encode(tree, owner);
+pub(crate) fn snapshot_payload(length: u64, tree: &Tree, owner: &[u8]) -> (Vec<u8>, Hash) {
+    let payload = snapshot::encode(length, tree, owner);
     let digest = snapshot::digest(&payload);
     (payload, digest)
 }

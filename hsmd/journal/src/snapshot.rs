@@ -74,18 +74,28 @@ impl SnapshotLeaf {
     }
 }
 
-/// The payload of a snapshot frame: the tree's frontier, then the owner's bytes.
-pub(crate) fn encode(tree: &Tree, owner: &[u8]) -> Vec<u8> {
-    let mut payload = tree.frontier().concat();
+/// Bytes of a snapshot frame's payload.
+pub(crate) fn size(tree: &Tree, owner: &[u8]) -> usize {
+    8 + 32 * tree.frontier().len() + owner.len()
+}
+
+/// The payload of a snapshot frame: how long the segment's file was made, the tree's frontier, then the
+/// owner's bytes.
+pub(crate) fn encode(length: u64, tree: &Tree, owner: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(size(tree, owner));
+    payload.extend_from_slice(&length.to_be_bytes());
+    payload.extend_from_slice(tree.frontier().as_flattened());
     payload.extend_from_slice(owner);
     payload
 }
 
-/// The tree of `size` leaves and the owner's bytes; `None` if the payload is too short for the tree.
-pub(crate) fn decode(size: u64, payload: &[u8]) -> Option<(Tree, &[u8])> {
-    let (frontier, owner) = payload.split_at_checked(32 * size.count_ones() as usize)?;
+/// The file's length, the tree of `size` leaves and the owner's bytes; `None` if the payload is too short
+/// for the tree.
+pub(crate) fn decode(size: u64, payload: &[u8]) -> Option<(u64, Tree, &[u8])> {
+    let (length, rest) = number(payload)?;
+    let (frontier, owner) = rest.split_at_checked(32 * size.count_ones() as usize)?;
     let (hashes, _) = frontier.as_chunks::<32>();
-    Some((Tree::from_parts(size, hashes.to_vec())?, owner))
+    Some((length, Tree::from_parts(size, hashes.to_vec())?, owner))
 }
 
 /// What a snapshot leaf says of a snapshot frame's payload.
@@ -132,10 +142,10 @@ mod tests {
     fn a_snapshot_payload_reads_back() {
         let mut tree = Tree::default();
         for n in 0..11u8 {
-            let payload = encode(&tree, b"owner");
+            let payload = encode(9, &tree, b"owner");
             assert_eq!(
                 decode(tree.size(), &payload),
-                Some((tree.clone(), b"owner".as_slice()))
+                Some((9, tree.clone(), b"owner".as_slice()))
             );
             tree.push([n; 32]);
         }

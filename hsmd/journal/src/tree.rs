@@ -18,13 +18,51 @@ pub fn leaf_hash(leaf: &[u8]) -> Hash {
         .into()
 }
 
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
+pub(crate) fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Sha256::new()
         .chain_update([1])
         .chain_update(left)
         .chain_update(right)
         .finalize()
         .into()
+}
+
+/// A perfect subtree: the leaves from `number << level` on, `1 << level` of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Subtree {
+    pub(crate) level: u32,
+    pub(crate) number: u64,
+}
+
+impl Subtree {
+    fn parent(self) -> Self {
+        Self {
+            level: self.level + 1,
+            number: self.number >> 1,
+        }
+    }
+
+    /// The perfect subtrees that make up the leaves from `start` to `end`, leftmost first. `start` must be
+    /// a multiple of the largest power of two that is not above `end - start`, as it is wherever RFC 6962
+    /// splits a tree.
+    pub(crate) fn covering(start: u64, end: u64) -> Vec<Self> {
+        let mut places = Vec::new();
+        let mut start = start;
+        while let Some(level) = end.saturating_sub(start).checked_ilog2() {
+            places.push(Self {
+                level,
+                number: start >> level,
+            });
+            start += 1 << level;
+        }
+        places
+    }
+}
+
+/// The Merkle tree hash of adjacent perfect subtrees, leftmost and largest first; `None` of none.
+pub(crate) fn join(subtrees: &[Hash]) -> Option<Hash> {
+    let smallest_first = subtrees.iter().rev().copied();
+    smallest_first.reduce(|right, left| node_hash(&left, &right))
 }
 
 /// A tree of which only the frontier is kept: the root of one perfect subtree for each bit that is
@@ -57,23 +95,38 @@ impl Tree {
 
     /// Adds a leaf, given its [`leaf_hash`].
     pub fn push(&mut self, leaf: Hash) {
+        self.push_seeing(leaf, |_, _| {});
+    }
+
+    /// Adds a leaf, and shows every perfect subtree that it completes, the leaf itself first.
+    pub(crate) fn push_seeing(&mut self, leaf: Hash, mut seen: impl FnMut(Subtree, &Hash)) {
         let mut node = leaf;
+        let mut place = Subtree {
+            level: 0,
+            number: self.size,
+        };
+        seen(place, &node);
         for _ in 0..self.size.trailing_ones() {
             if let Some(left) = self.frontier.pop() {
                 node = node_hash(&left, &node);
+                place = place.parent();
+                seen(place, &node);
             }
         }
         self.frontier.push(node);
         self.size += 1;
     }
 
+    /// The perfect subtrees of the frontier and their places.
+    pub(crate) fn subtrees(&self) -> impl Iterator<Item = (Subtree, Hash)> {
+        let places = Subtree::covering(0, self.size);
+        places.into_iter().zip(self.frontier.iter().copied())
+    }
+
     /// The Merkle tree hash (RFC 6962, section 2.1). Of no leaves it is SHA-256 of nothing.
     #[must_use]
     pub fn root(&self) -> Hash {
-        let smallest_first = self.frontier.iter().rev().copied();
-        smallest_first
-            .reduce(|right, left| node_hash(&left, &right))
-            .unwrap_or_else(|| Sha256::digest([]).into())
+        join(&self.frontier).unwrap_or_else(|| Sha256::digest([]).into())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::frame;
 use crate::open::{Lock, Options};
 use crate::queue::Shared;
 use crate::segment::{self, Opening, Segment};
-use crate::snapshot::{Cut, SnapshotLeaf, is_snapshot_leaf};
+use crate::snapshot::{self, Cut, SnapshotLeaf, is_snapshot_leaf};
 use crate::spare::Spare;
 use crate::tree::{Hash, Tree, leaf_hash};
 
@@ -110,6 +110,13 @@ impl<S: State> Writer<S> {
 
     /// The thread: writes until the journal is closed.
     pub(crate) fn run(mut self) {
+        self.write_until_closed();
+        if self.pending.is_empty() && self.shared.outcome().is_ok() {
+            self.end();
+        }
+    }
+
+    fn write_until_closed(&mut self) {
         while self.shared.wait_for_work() {
             let mut pause = FIRST_PAUSE;
             loop {
@@ -177,27 +184,31 @@ impl<S: State> Writer<S> {
         // A number is used for one attempt only: the file of a failed one may turn up after a crash.
         let number = self.next_number;
         self.next_number += 1;
-        let (snapshot, digest) = segment::snapshot_payload(&self.tree, &self.state.snapshot());
-        let leaf = SnapshotLeaf {
+        let owner = self.state.snapshot();
+        let mut leaf = SnapshotLeaf {
             segment: number,
             size: self.tree.size(),
             cut: self.cut,
-            digest,
+            digest: [0; 32],
         };
-        if let Some(place) = self.pending.get_mut(place) {
-            *place = leaf.encode();
-        }
+        self.put(place, &leaf);
         // Only after a fault may it not be ready.
         let spare = self.spare.take().and_then(Spare::take);
+        let room = self.options.segment_bytes;
+        let snapshot = snapshot::size(&self.tree, &owner);
+        let length = segment::length(snapshot, frame::payload_size(&self.pending), room);
+        let snapshot;
+        (snapshot, leaf.digest) = segment::snapshot_payload(length, &self.tree, &owner);
+        self.put(place, &leaf);
         let opening = Opening {
             number,
             previous: self.last,
             tree: &self.tree,
+            length,
             snapshot: &snapshot,
             leaves: &self.pending,
         };
-        let room = self.options.segment_bytes;
-        let segment = Segment::begin(&self.disk, &self.directory, spare, room, &opening)?;
+        let segment = Segment::begin(&self.disk, &self.directory, spare, &opening)?;
         if let Some(finished) = self.segment.replace(segment) {
             finished.trim(&self.disk);
         }
@@ -206,6 +217,23 @@ impl<S: State> Writer<S> {
         let length = segment::spare_length(snapshot.len(), room);
         self.spare = Spare::prepare(&self.disk, &self.directory, length);
         Ok(())
+    }
+
+    fn put(&mut self, place: usize, leaf: &SnapshotLeaf) {
+        if let Some(place) = self.pending.get_mut(place) {
+            *place = leaf.encode();
+        }
+    }
+
+    /// Nothing will be written any more: the head says where the journal ends, so that every later change
+    /// of it can be told from a crash. Without it the end is only not known to be one.
+    fn end(&self) {
+        let Some(segment) = &self.segment else {
+            return;
+        };
+        if let Err(fault) = segment.head().write(&self.disk, &self.directory) {
+            tracing::warn!(%fault, "the end of the journal was not written down");
+        }
     }
 
     /// Pending entries are durable: takes them in and tells the waiters.

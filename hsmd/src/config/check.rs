@@ -10,8 +10,8 @@ use hsm_policy::identity::TrustDomain;
 
 use super::error::Problems;
 use super::{
-    Config, Error, FileFault, Listen, Log, LogFormat, MockDevices, State, anchor, devices, files,
-    keys, ledger, raw,
+    Config, Error, FileFault, Listen, Log, LogFormat, MockDevices, State, anchor, checkpoint,
+    devices, files, keys, ledger, raw,
 };
 use crate::advisories::{Action, Advisories, Rule};
 
@@ -81,6 +81,9 @@ pub(super) fn check(
     );
     let devices = devices::check(&mut checker, raw.device, mock);
     let keys = keys::check(&mut checker, raw.key, &devices, &declared);
+    let checkpoint = raw
+        .checkpoint
+        .and_then(|raw| checkpoint::check(&mut checker, raw, &devices, &keys));
     let problems = checker.problems.0;
     match (
         state_dir,
@@ -114,6 +117,7 @@ pub(super) fn check(
             metrics,
             log,
             state,
+            checkpoint,
             advisories,
             ledger: ledger.flatten(),
             devices,

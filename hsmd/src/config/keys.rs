@@ -70,6 +70,40 @@ fn key(
     })
 }
 
+/// Where a key is: its devices, and what it is called there.
+pub(super) struct Place {
+    pub(super) devices: Vec<String>,
+    pub(super) label: Option<String>,
+    pub(super) id: Option<Vec<u8>>,
+}
+
+/// The place of a key that is not a `[[key]]`.
+pub(super) fn place(
+    checker: &mut Checker,
+    path: &str,
+    devices: Vec<String>,
+    label: Option<String>,
+    id: Option<String>,
+    known: &[Device],
+) -> Option<Place> {
+    let known = known.iter().map(|device| (&*device.name, Some(device)));
+    let known: HashMap<_, _> = known.collect();
+    let holders = key_devices(checker, path, devices, &known);
+    let label = label.map(|label| check_label(checker, path, label));
+    let yubihsm = holders.iter().flatten().any(|device| is_yubihsm(device));
+    let id = id.map(|id| check_id(checker, path, id, yubihsm));
+    if label.is_none() && id.is_none() {
+        let remedy = "write the label or the id that the key has in the device, or both";
+        checker.problems.missing(&format!("{path}.label"), remedy);
+        return None;
+    }
+    Some(Place {
+        devices: holders?.iter().map(|device| device.name.clone()).collect(),
+        label: label.flatten(),
+        id: id.flatten(),
+    })
+}
+
 fn is_yubihsm(device: &Device) -> bool {
     !matches!(device.backend, Backend::Pkcs11(_))
 }

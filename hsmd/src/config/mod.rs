@@ -6,6 +6,7 @@
 
 mod anchor;
 mod check;
+mod checkpoint;
 mod devices;
 mod error;
 mod files;
@@ -19,7 +20,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hsm_device::{Algorithm, Opener};
+use hsm_device::{Algorithm, KeyLocator, Opener};
+use hsm_journal::witness::Witness;
 use hsm_policy::identity::TrustDomain;
 
 use check::Purpose;
@@ -55,6 +57,8 @@ pub struct Config {
     pub log: Log,
     /// `[state]`.
     pub state: State,
+    /// `[checkpoint]`: the journal as a public log. None: no checkpoints are made.
+    pub checkpoint: Option<Checkpoint>,
     /// `[advisories]`.
     pub advisories: advisories::Rule,
     /// `[ledger]`: through which marks are shared with other signers. None: no key here may be bound to one.
@@ -107,6 +111,23 @@ pub struct State {
     pub anchor: Anchor,
     /// Size at which a journal segment is complete, in bytes: 1 MiB to 1 GiB, 16 MiB if not given.
     pub segment_bytes: u64,
+}
+
+/// Who signs the journal's checkpoints, how often, and who cosigns them.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The log's name in the world, and that of its key.
+    pub origin: String,
+    /// Time between two checkpoints: `interval_ms`, 100 ms to a day, one minute if not given.
+    pub interval: Duration,
+    /// Names of the devices that hold the key, at least one.
+    pub devices: Vec<String>,
+    /// The Ed25519 key; not that of any `[[key]]`.
+    pub locator: KeyLocator,
+    /// Who is asked to cosign: `[[checkpoint.witness]]`.
+    pub witnesses: Vec<Witness>,
+    /// How many of them should; all if not given. With fewer, an alarm is raised and hsmd signs on.
+    pub quorum: usize,
 }
 
 /// An HSM.

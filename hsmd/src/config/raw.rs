@@ -19,6 +19,7 @@ pub(super) struct Config {
     pub(super) metrics: Option<Metrics>,
     pub(super) log: Option<Log>,
     pub(super) state: Option<State>,
+    pub(super) checkpoint: Option<Checkpoint>,
     pub(super) advisories: Option<Advisories>,
     pub(super) ledger: Option<Ledger>,
     #[serde(default)]
@@ -106,6 +107,27 @@ impl<'de> Deserialize<'de> for Anchor {
         }
         deserializer.deserialize_any(Either)
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Checkpoint {
+    pub(super) origin: Option<String>,
+    pub(super) interval_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) devices: Vec<String>,
+    pub(super) label: Option<String>,
+    pub(super) id: Option<String>,
+    #[serde(default)]
+    pub(super) witness: Vec<Witness>,
+    pub(super) quorum: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Witness {
+    pub(super) url: Option<String>,
+    pub(super) key: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

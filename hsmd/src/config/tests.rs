@@ -385,3 +385,58 @@ fn ten_thousand_keys_are_read_quickly() {
     // An optimised build takes a tenth of this; the bound only catches what grows with the square.
     assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
 }
+
+/// A whole `[checkpoint]`; the witness's key is one of torchwood's litewitness.
+const CHECKPOINT: &str = r#"
+[checkpoint]
+origin = "example.org/hsmd/hub"
+devices = ["soft"]
+label = "log"
+[[checkpoint.witness]]
+url = "http://127.0.0.1:7380"
+key = "witness.example/w1+WITNESS"
+"#;
+
+fn with_checkpoint() -> String {
+    use hsm_journal::note::{Algorithm, Verifier};
+    // The public key of RFC 8032, section 7.1, test 1.
+    let key = hex::decode("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
+    let key = key.unwrap().try_into().unwrap();
+    let key = Verifier::new("witness.example/w1", Algorithm::Cosignature, &key).unwrap();
+    GOOD.to_owned() + &CHECKPOINT.replace("witness.example/w1+WITNESS", &key.to_string())
+}
+
+#[test]
+fn a_log_is_signed_by_a_key_of_its_own_and_asks_all_its_witnesses() {
+    let directory = directory();
+    let config = load(directory.path(), &with_checkpoint(), MockDevices::Refused).unwrap();
+    let checkpoint = config.checkpoint.unwrap();
+    assert_eq!(checkpoint.origin, "example.org/hsmd/hub");
+    assert_eq!(checkpoint.interval.as_secs(), 60);
+    assert_eq!((checkpoint.witnesses.len(), checkpoint.quorum), (1, 1));
+    #[rustfmt::skip]
+    let cases = [
+        ("label = \"log\"", "label = \"cosmoshub\"", "checkpoint.label = \"cosmoshub\"", "another Ed25519 key"),
+        ("label = \"log\"", "", "checkpoint.label: missing", "or both"),
+        ("example.org/hsmd/hub", "with space", "checkpoint.origin = \"with space\"", "of your own domain"),
+        ("[checkpoint]", "[checkpoint]\ninterval_ms = 5", "checkpoint.interval_ms = 5", "from 100 to"),
+        ("[checkpoint]", "[checkpoint]\nquorum = 2", "checkpoint.quorum = 2", "from 1 to 1"),
+        ("http://127.0.0.1:7380", "https://witness.example", "checkpoint.witness[#1].url", "TLS proxy"),
+        ("witness.example/w1+", "witness.example/w2+", "checkpoint.witness[#1].key", "mistyped"),
+        ("devices = [\"soft\"]\nlabel = \"log\"", "devices = [\"none\"]\nlabel = \"log\"", "checkpoint.devices = \"none\"", "[[device]]"),
+    ];
+    for (good, bad, key, part) in cases {
+        let text = with_checkpoint();
+        assert!(text.contains(good), "{good}");
+        let error = load(
+            directory.path(),
+            &text.replacen(good, bad, 1),
+            MockDevices::Refused,
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains(key) && error.contains(part),
+            "{bad}: {error}"
+        );
+    }
+}

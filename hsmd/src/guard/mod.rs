@@ -22,6 +22,7 @@ use hsm_policy::conflict::{self, Conflict, Mark, Verdict};
 use hsm_policy::identity::Caller;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
+use sha2::{Digest as _, Sha256};
 
 use crate::sync::{Mutex, MutexGuard};
 use ledger::Cleared;
@@ -137,6 +138,17 @@ pub enum Error {
         asked: u64,
         /// The size of the one in doubt.
         found: Option<u64>,
+    },
+    /// A consensus key was to make checkpoints.
+    #[error(
+        "public key {public_key} is consensus key {names}, and a consensus key signs nothing but votes \
+         and proposals: name another key in [checkpoint]"
+    )]
+    CheckpointKey {
+        /// The key.
+        public_key: PublicKey,
+        /// The names it was made known under.
+        names: String,
     },
     /// The journal took no entry, or could not make it durable.
     #[error(transparent)]
@@ -386,6 +398,40 @@ impl Guard {
         Ok(())
     }
 
+    /// Records that a checkpoint will be asked of this public key, with the digest of what `marks` makes of
+    /// the state before it. Durable on return: the entry's index, and what `marks` made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CheckpointKey`] where it is a consensus key; nothing may be asked of it then.
+    pub async fn begin_checkpoint(
+        &self,
+        origin: &str,
+        public_key: &PublicKey,
+        marks: impl FnOnce(&State) -> String,
+        now: SystemTime,
+    ) -> Result<(u64, String), Error> {
+        let (ticket, document) = {
+            let mut state = self.lock()?;
+            if let Some(known) = state.key(public_key) {
+                return Err(Error::CheckpointKey {
+                    public_key: *public_key,
+                    names: known.names.join(", "),
+                });
+            }
+            let document = marks(&state);
+            let event = Event::CheckpointBegun(wire::CheckpointBegun {
+                origin: origin.to_owned(),
+                public_key: Some(entry::public_key_to_wire(public_key)),
+                marks_sha256: Sha256::digest(&document).to_vec(),
+            });
+            let ticket = self.append(&mut state, now, event)?;
+            (ticket, document)
+        };
+        self.journal.durable(ticket).await?;
+        Ok((ticket.index(), document))
+    }
+
     /// Makes a public key known under a name for one chain: nothing at or below `initial_height` is
     /// signed there. `devices` showed it, and are pinned to who they are. Returns when that is durable.
     ///
@@ -437,6 +483,12 @@ impl Guard {
         let ticket = {
             let mut state = self.lock()?;
             refuse_known(&state, name, public_key, chain)?;
+            if state.makes_checkpoints(public_key) {
+                return Err(Error::AlreadyKnown(format!(
+                    "public key {public_key} makes the journal's checkpoints, and a key that does never \
+                     signs for a chain: make another key for {name}"
+                )));
+            }
             self.append(&mut state, now, event)?
         };
         Ok(self.journal.durable(ticket).await?)

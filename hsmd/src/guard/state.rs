@@ -6,7 +6,7 @@
 mod anchor;
 mod snapshot;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hsm_device::{Identity, PublicKey};
 use hsm_policy::cometbft::ChainId;
@@ -34,6 +34,7 @@ pub struct State {
     stopped: bool,
     anchor: Option<AnchorMark>,
     unproven: Option<Tail>,
+    checkpoint_keys: BTreeSet<PublicKey>,
 }
 
 /// The last checkpoint of a device's own audit log.
@@ -115,6 +116,17 @@ impl State {
     #[must_use]
     pub fn key(&self, key: &PublicKey) -> Option<&PinnedKey> {
         self.keys.get(key)
+    }
+
+    /// All public keys that were made known, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = (&PublicKey, &PinnedKey)> {
+        self.keys.iter()
+    }
+
+    /// Whether checkpoints were asked of this key: it never becomes a consensus key.
+    #[must_use]
+    pub fn makes_checkpoints(&self, key: &PublicKey) -> bool {
+        self.checkpoint_keys.contains(key)
     }
 
     /// The mark of a key on a chain.
@@ -212,7 +224,10 @@ impl State {
             Event::DeviceAdded(added) => self.plan_device(added),
             Event::DaemonStarted(started) => Ok(Change::Policy(started.policy_digest)),
             Event::DaemonStopped(_) => Ok(Change::Stopped),
-            Event::Refused(_) => Ok(Change::None),
+            Event::Refused(_) | Event::CheckpointMade(_) | Event::CheckpointCosigned(_) => {
+                Ok(Change::None)
+            }
+            Event::CheckpointBegun(begun) => self.plan_checkpoint(begun),
             Event::DeviceFailed(failed) => Ok(Change::Asked(failed.calls)),
             Event::DeviceAudit(audit) => self.plan_audit(audit),
             Event::AlarmAcknowledged(seen) => self.plan_acknowledgement(seen),
@@ -251,6 +266,10 @@ impl State {
             }
             Change::Stopped => self.stopped = true,
             Change::Asked(calls) => self.asked = self.asked.saturating_add(calls),
+            Change::Checkpoint(public_key) => {
+                self.asked = self.asked.saturating_add(1);
+                self.checkpoint_keys.insert(public_key);
+            }
             Change::Audit(device, mut mark) => {
                 mark.asked = self.asked;
                 self.audits.insert(device, mark);
@@ -334,6 +353,9 @@ impl State {
     fn plan_pin(&self, pinned: wire::KeyPinned) -> Result<Change, String> {
         let public_key = entry::public_key_from_wire(pinned.public_key.clone())?;
         let chain = ChainId::new(&pinned.chain_id).map_err(|error| error.to_string())?;
+        if self.makes_checkpoints(&public_key) {
+            return Err(format!("checkpoint key {public_key} pinned for {chain}"));
+        }
         if self
             .pinned(&pinned.key)
             .is_some_and(|known| known != public_key)
@@ -385,6 +407,14 @@ impl State {
             key.names.push(pinned.key.clone());
         }
         self.names.insert(pinned.key, public_key);
+    }
+
+    fn plan_checkpoint(&self, begun: wire::CheckpointBegun) -> Result<Change, String> {
+        let public_key = entry::public_key_from_wire(begun.public_key)?;
+        if self.keys.contains_key(&public_key) {
+            return Err(format!("consensus key {public_key} asked for a checkpoint"));
+        }
+        Ok(Change::Checkpoint(public_key))
     }
 
     fn plan_audit(&self, audit: wire::DeviceAudit) -> Result<Change, String> {
@@ -599,6 +629,7 @@ pub(super) enum Change {
     Policy(Vec<u8>),
     Stopped,
     Asked(u64),
+    Checkpoint(PublicKey),
     Audit(String, AuditMark),
     /// Of this device, this many unknown signatures.
     Acknowledged(String, u64),

@@ -1,6 +1,7 @@
 //! Promises 1 to 3, on a real journal in a temporary directory.
 
 mod bound;
+mod checkpoints;
 mod disk_faults;
 mod ledger;
 mod power_cuts;

@@ -189,6 +189,7 @@ impl From<guard::Error> for Refusal {
             guard::Error::AlreadyKnown(_)
             | guard::Error::NotAbove { .. }
             | guard::Error::NotThatTail { .. }
+            | guard::Error::CheckpointKey { .. }
             | guard::Error::Internal(_) => {
                 tracing::error!(error = message, "the guard failed");
                 Self::new(Reason::Internal, "a fault of hsmd; its log has the details")

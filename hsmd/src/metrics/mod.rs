@@ -211,6 +211,26 @@ impl Metrics {
         self.0.anchor_fault.set(i64::from(anchor.fault.is_some()));
     }
 
+    /// A checkpoint of the journal was made.
+    pub fn checkpoint(&self, size: u64, made: SystemTime) {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        self.0.checkpoint_size.set(size);
+        self.0.checkpoint_time.set(unix_seconds(made));
+    }
+
+    /// So many witnesses cosigned it, and so many should.
+    pub fn checkpoint_witnesses(&self, cosigned: usize, quorum: usize) {
+        let count = i64::try_from(cosigned).unwrap_or(i64::MAX);
+        self.0.checkpoint_cosignatures.set(count);
+        let short = i64::from(cosigned < quorum);
+        self.0.checkpoint_short_of_quorum.set(short);
+    }
+
+    /// One was not made, or not recorded.
+    pub fn checkpoint_failure(&self) {
+        self.0.checkpoint_failures.inc();
+    }
+
     /// The server's certificate expires then.
     pub fn certificate_expiry(&self, expires: SystemTime) {
         // An i64 holds every second that a certificate can name.

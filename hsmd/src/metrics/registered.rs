@@ -43,6 +43,11 @@ pub(super) struct Shared {
     pub(super) anchor_counter: Gauge,
     pub(super) anchor_advances: Gauge,
     pub(super) anchor_fault: Gauge,
+    pub(super) checkpoint_size: Gauge,
+    pub(super) checkpoint_time: Gauge<f64, AtomicU64>,
+    pub(super) checkpoint_cosignatures: Gauge,
+    pub(super) checkpoint_short_of_quorum: Gauge,
+    pub(super) checkpoint_failures: Counter,
     pub(super) certificate_expiry: Gauge,
     pub(super) certificate_reload_failures: Counter,
 }
@@ -182,6 +187,31 @@ impl Shared {
                 all,
                 "anchor_fault",
                 "1 while the rollback anchor cannot be advanced",
+            ),
+            checkpoint_size: one(
+                all,
+                "checkpoint_size",
+                "Entries in the last checkpoint of the journal",
+            ),
+            checkpoint_time: one(
+                all,
+                "checkpoint_timestamp_seconds",
+                "When the last checkpoint was made",
+            ),
+            checkpoint_cosignatures: one(
+                all,
+                "checkpoint_cosignatures",
+                "Witnesses that cosigned the last checkpoint",
+            ),
+            checkpoint_short_of_quorum: one(
+                all,
+                "checkpoint_short_of_quorum",
+                "1 if fewer cosigned it than the configuration asks for",
+            ),
+            checkpoint_failures: one(
+                all,
+                "checkpoint_failures",
+                "Checkpoints that were not made, or not recorded",
             ),
             certificate_expiry: one(
                 all,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Memory, copy, create, entries, open, small, wait, write};
 use crate::frame::{self, Header, Kind};
+use crate::head::Head;
 use crate::simulation::{Operation, Simulation};
 use crate::{Cut, Error, Options, Tail, segment};
 
@@ -32,7 +33,10 @@ fn sample() -> Sample {
         let leaf = vec![n; 700];
         expected.0.push((write(&opened.journal, &leaf), leaf));
     }
+    // As a process leaves it that does not get to its end.
+    let head = fs::read(Head::path(&path)).unwrap();
     opened.journal.close().unwrap();
+    fs::write(Head::path(&path), head).unwrap();
     let segment = newest(&path);
     let bytes = fs::read(&segment).unwrap();
     let starts = |offset: &u64| bytes[*offset as usize..].starts_with(&frame::MAGIC);

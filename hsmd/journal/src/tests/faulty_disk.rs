@@ -114,7 +114,10 @@ fn each_wait_ends_only_after_a_write_and_its_flush() {
     let temporary = tempfile::tempdir().unwrap();
     create(temporary.path());
     let disk = Simulation::default();
-    let opened = disk.open::<Memory>(temporary.path(), small()).unwrap();
+    // One segment for all of them.
+    let opened = disk
+        .open::<Memory>(temporary.path(), Options::default())
+        .unwrap();
     let count = || (disk.count(Operation::Write), disk.count(Operation::Flush));
     for n in 0..20 {
         let (writes, flushes) = count();

@@ -2,7 +2,9 @@
 
 mod basics;
 mod crashes;
+mod ends;
 mod faulty_disk;
+mod log;
 mod properties;
 mod waiting;
 
@@ -117,4 +119,6 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         )
         .unwrap();
     }
+    let head = crate::head::Head::path;
+    fs::copy(head(from), head(to)).unwrap();
 }

@@ -23,6 +23,11 @@ impl hsm_journal::State for State {
         let unproven = snapshot.unproven;
         let unproven = unproven.map(|tail| tail_from_wire(tail.size, &tail.root));
         state.unproven = unproven.transpose()?;
+        for key in snapshot.checkpoint_keys {
+            state
+                .checkpoint_keys
+                .insert(entry::public_key_from_wire(Some(key))?);
+        }
         for device in snapshot.device_identities {
             let identity = entry::identity_from_wire(&device)?;
             let twice = format!("device {} stands twice in the snapshot", device.device);
@@ -103,6 +108,11 @@ impl hsm_journal::State for State {
             stopped: self.stopped,
             anchor: self.anchor.as_ref().map(anchor_to_wire),
             unproven: self.unproven.as_ref().map(tail_to_wire),
+            checkpoint_keys: self
+                .checkpoint_keys
+                .iter()
+                .map(entry::public_key_to_wire)
+                .collect(),
         };
         snapshot.encode_to_vec()
     }

@@ -2,23 +2,15 @@
 
 use std::io::Write as _;
 
-use clap::Subcommand;
 use hsm_journal::Beginning;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use serde_json::{Value, json};
 
-use super::{Error, Printed, show};
+use super::super::{Error, Printed, show};
 use crate::guard::entry;
 
-#[derive(Subcommand)]
-pub(super) enum Command {
-    /// Print every entry, oldest first; with --json one object a line. Verifies the segments on the way.
-    Show(Printed),
-}
-
-pub(super) fn run(command: &Command) -> Result<(), Error> {
-    let Command::Show(printed) = command;
+pub(super) fn run(printed: &Printed) -> Result<(), Error> {
     let config = printed.configured.load_to_look()?;
     let reader = hsm_journal::read(&config.state_dir)?;
     let Beginning { segment, index } = reader.beginning();
@@ -131,6 +123,22 @@ fn as_text(event: &Event) -> String {
         Event::Signed(signed) => format!(
             "signed           {} on {}, as entry {} reserved",
             signed.key, signed.chain_id, signed.reserved_index
+        ),
+        Event::CheckpointBegun(begun) => format!(
+            "checkpoint begun {} by key {}",
+            begun.origin,
+            public_key(begun.public_key.as_ref())
+                .as_str()
+                .unwrap_or("-")
+        ),
+        Event::CheckpointMade(made) => format!(
+            "checkpoint made  of the first {} entries",
+            made.note.lines().nth(1).unwrap_or("-")
+        ),
+        Event::CheckpointCosigned(cosigned) => format!(
+            "cosigned         by {} witnesses: the checkpoint of the first {} entries",
+            cosigned.witnesses,
+            cosigned.note.lines().nth(1).unwrap_or("-")
         ),
         Event::Refused(refused) => {
             let times = match refused.count {
@@ -293,6 +301,19 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
                 "signature": hex::encode(&signed.signature),
                 "extension_signature": hex::encode(&signed.extension_signature),
             }),
+        ),
+        Event::CheckpointBegun(begun) => (
+            "checkpoint_begun",
+            json!({
+                "origin": begun.origin,
+                "public_key": public_key(begun.public_key.as_ref()),
+                "marks_sha256": hex::encode(&begun.marks_sha256),
+            }),
+        ),
+        Event::CheckpointMade(made) => ("checkpoint_made", json!({ "note": made.note })),
+        Event::CheckpointCosigned(cosigned) => (
+            "checkpoint_cosigned",
+            json!({ "note": cosigned.note, "witnesses": cosigned.witnesses }),
         ),
         Event::Refused(refused) => ("refused", refused_json(refused)),
     };
