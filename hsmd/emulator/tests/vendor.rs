@@ -16,7 +16,7 @@ const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vendor");
 fn library() -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
     let library = target.join("yubihsm-python");
-    if library.join("yubihsm").is_dir() {
+    if library.join("yubihsm").is_dir() && library.join("vendor").is_dir() {
         return Some(library);
     }
     assert!(

@@ -2,11 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use yubihsm_emulator::{Emulator, Error, Firmware, Settings};
+use yubihsm_emulator::{Emulator, Error, Fault, Firmware, Settings};
 
-use crate::{any_port, start};
+use crate::{PATIENCE, any_port, start};
 
 /// Sends one request on a connection of its own and returns the answer's status line, head and body.
 fn exchange(emulator: &Emulator, request: &[u8]) -> (String, String, Vec<u8>) {
@@ -124,6 +125,35 @@ fn a_client_that_has_closed_its_side_is_answered() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[test]
+fn a_command_that_hangs_is_run_when_it_is_let_go_though_its_client_has_gone() {
+    // Up to 2.3.0 a new device records who opens a session.
+    let settings = Settings {
+        firmware: (2, 3, 0),
+        ..Settings::default()
+    };
+    let emulator = Emulator::start(settings, any_port()).unwrap();
+    let used = || api(&emulator, &[6, 0, 0]).1[11];
+    let before = used();
+    emulator.inject(Fault::Hang);
+    let create_session = [&[3, 0, 10, 0, 1][..], &[7; 8]].concat();
+    let mut stream = TcpStream::connect(emulator.address()).unwrap();
+    stream
+        .write_all(&request("POST", "/connector/api", &create_session))
+        .unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    let waited = stream.read(&mut [0]).unwrap_err();
+    assert_eq!(waited.kind(), std::io::ErrorKind::WouldBlock);
+    drop(stream);
+    emulator.clear_faults();
+    let deadline = Instant::now() + PATIENCE;
+    while used() == before {
+        assert!(Instant::now() < deadline, "it was not run");
+    }
 }
 
 #[test]
