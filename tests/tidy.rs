@@ -160,18 +160,26 @@ fn the_journal_has_no_network_but_behind_its_feature_witness() {
     for dependency in journal["dependencies"].as_array().unwrap() {
         let name = dependency["name"].as_str().unwrap();
         assert!(
-            !name.starts_with("hyper") && !name.starts_with("http") || dependency["optional"] == true,
+            !name.starts_with("hyper") && !name.starts_with("http")
+                || dependency["optional"] == true,
             "{name} is always there"
         );
     }
     for (feature, switches) in journal["features"].as_object().unwrap() {
         let network = switches.to_string().contains("hyper");
-        assert!(!network || feature.starts_with("hyper") || feature == "witness", "{feature}");
+        assert!(
+            !network || feature.starts_with("hyper") || feature == "witness",
+            "{feature}"
+        );
     }
     for file in files_below(&root().join("hsmd/journal/src"), "rs") {
         let text = std::fs::read_to_string(&file).unwrap();
         let network = text.contains("::net::") || text.contains("hyper");
-        assert!(!network || file.ends_with("witness.rs"), "{}", file.display());
+        assert!(
+            !network || file.ends_with("witness.rs"),
+            "{}",
+            file.display()
+        );
     }
 }
 

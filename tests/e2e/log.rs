@@ -109,32 +109,65 @@ fn an_exported_log_and_a_proof_are_verified_by_gos_sumdb_packages() {
     let to = to.to_str().unwrap();
     let mut size = checkpointed(&validator.daemon, 280);
     for height in [141, 160] {
-        let exported = json(&validator.daemon, &["journal", "export", "--to", to, "--json"]);
+        let exported = json(
+            &validator.daemon,
+            &["journal", "export", "--to", to, "--json"],
+        );
         assert!(exported["size"].as_u64().unwrap() >= size);
-        assert_eq!(check(&checker, &["export", to, &vkey]), exported["size"].to_string());
-        let verify = ["journal", "verify", "--exported", to, "--key", &vkey, "--json"];
-        assert_eq!(json(&validator.daemon, &verify)["checkpoint"]["size"], exported["size"]);
+        assert_eq!(
+            check(&checker, &["export", to, &vkey]),
+            exported["size"].to_string()
+        );
+        let verify = [
+            "journal",
+            "verify",
+            "--exported",
+            to,
+            "--key",
+            &vkey,
+            "--json",
+        ];
+        assert_eq!(
+            json(&validator.daemon, &verify)["checkpoint"]["size"],
+            exported["size"]
+        );
         sign(&mut validator, height..=height + 10);
         size = checkpointed(&validator.daemon, size);
     }
     for index in [0, 7, 255, 256] {
-        let proved = json(&validator.daemon, &["journal", "prove", &index.to_string(), "--json"]);
+        let proved = json(
+            &validator.daemon,
+            &["journal", "prove", &index.to_string(), "--json"],
+        );
         let file = validator.directory().join("entry.tlog-proof");
         std::fs::write(&file, proved["proof"].as_str().unwrap()).unwrap();
         let (file, entry) = (file.to_str().unwrap(), proved["entry"].as_str().unwrap());
-        assert_eq!(check(&checker, &["proof", file, entry, &vkey]), index.to_string());
+        assert_eq!(
+            check(&checker, &["proof", file, entry, &vkey]),
+            index.to_string()
+        );
     }
     // What was changed is found by both, and what is asked wrongly is a usage error.
     let tile = Path::new(to).join("tile/0/000");
     let mut bytes = std::fs::read(&tile).unwrap();
     bytes[77] ^= 4;
     std::fs::write(&tile, bytes).unwrap();
-    assert!(!Command::new(&checker).args(["export", to, &vkey]).output().unwrap().status.success());
+    assert!(
+        !Command::new(&checker)
+            .args(["export", to, &vkey])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
     let found = run(&validator.daemon, &["journal", "verify", "--exported", to]);
     assert_eq!(found.status.code(), Some(1));
     let message = String::from_utf8_lossy(&found.stderr).into_owned();
     assert!(message.contains("tile/0/000"), "{message}");
-    assert_eq!(run(&validator.daemon, &["journal", "prove"]).status.code(), Some(2));
+    assert_eq!(
+        run(&validator.daemon, &["journal", "prove"]).status.code(),
+        Some(2)
+    );
 }
 
 #[test]
@@ -144,7 +177,11 @@ fn a_witness_that_is_not_ours_cosigns_checkpoint_after_checkpoint() {
     };
     let directory = hsm_tests::process::Scratch::new();
     let witness = Witness::start(&binary, directory.path());
-    let section = format!("[[checkpoint.witness]]\nurl = {:?}\nkey = {:?}\n", witness.url(), witness.key());
+    let section = format!(
+        "[[checkpoint.witness]]\nurl = {:?}\nkey = {:?}\n",
+        witness.url(),
+        witness.key()
+    );
     let mut validator = with_checkpoints(&section);
     // It does not know the log yet: hsmd says so, and signs all the same.
     sign(&mut validator, 1..=3);
@@ -169,11 +206,14 @@ fn a_witness_that_is_not_ours_cosigns_checkpoint_after_checkpoint() {
     });
     let note = wait_for("the cosignature in the stored checkpoint", PATIENCE, || {
         let note = std::fs::read_to_string(state(&validator.daemon).join("checkpoint")).ok()?;
-        note.contains("\u{2014} witness.example/w1 ").then_some(note)
+        note.contains("\u{2014} witness.example/w1 ")
+            .then_some(note)
     });
     assert!(note.starts_with(ORIGIN), "{note}");
     let journal = validator.daemon.journal();
-    let cosigned = journal.iter().filter(|entry| entry["event"] == "checkpoint_cosigned");
+    let cosigned = journal
+        .iter()
+        .filter(|entry| entry["event"] == "checkpoint_cosigned");
     assert!(cosigned.count() >= 4);
 }
 
@@ -196,7 +236,12 @@ fn checkpoints_are_accounted_for_in_the_devices_audit_log_across_stops_and_kills
     assert!(validator.daemon.process().terminate().success());
     validator.daemon.kill();
     let journal = validator.daemon.journal();
-    let of = |event: &str| journal.iter().filter(|entry| entry["event"] == event).count();
+    let of = |event: &str| {
+        journal
+            .iter()
+            .filter(|entry| entry["event"] == event)
+            .count()
+    };
     assert!(of("checkpoint_begun") >= of("checkpoint_made") && of("checkpoint_made") >= 4);
     for entry in &journal {
         for object in entry["signatures"].as_array().into_iter().flatten() {
@@ -208,10 +253,16 @@ fn checkpoints_are_accounted_for_in_the_devices_audit_log_across_stops_and_kills
     // Pruned, it still verifies, and so it does with what was pruned.
     let archive = validator.directory().join("archive");
     let archive = archive.to_str().unwrap();
-    json(&validator.daemon, &["journal", "prune", "--to", archive, "--keep", "2", "--json"]);
+    json(
+        &validator.daemon,
+        &["journal", "prune", "--to", archive, "--keep", "2", "--json"],
+    );
     let rest = json(&validator.daemon, &["journal", "verify", "--json"]);
     assert!(rest["first"].as_u64() > Some(0) && rest["root"] == verified["root"]);
-    let whole = json(&validator.daemon, &["journal", "verify", "--archive", archive, "--json"]);
+    let whole = json(
+        &validator.daemon,
+        &["journal", "verify", "--archive", archive, "--json"],
+    );
     assert_eq!(whole, verified);
 }
 
@@ -226,7 +277,10 @@ fn a_consensus_key_makes_no_checkpoint_and_a_checkpoint_key_never_becomes_one() 
     let refused = run(&validator.daemon, &["check"]);
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(message.contains("a consensus key signs nothing else"), "{message}");
+    assert!(
+        message.contains("a consensus key signs nothing else"),
+        "{message}"
+    );
     // The key that made checkpoints, under [[key]]: it is not made known.
     let config = std::fs::read_to_string(validator.daemon.config()).unwrap();
     let without = config.split("[checkpoint]").next().unwrap();
@@ -235,8 +289,14 @@ fn a_consensus_key_makes_no_checkpoint_and_a_checkpoint_key_never_becomes_one() 
     validator.daemon.start();
     let init = ["key", "init", "other", "--chain", CHAIN, "--height", "0"];
     let mut command = validator.daemon.command(&init);
-    let output = command.args(hsm_tests::daemon::allow_root()).output().unwrap();
+    let output = command
+        .args(hsm_tests::daemon::allow_root())
+        .output()
+        .unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
-    assert!(message.contains("makes the journal's checkpoints"), "{message}");
+    assert!(
+        message.contains("makes the journal's checkpoints"),
+        "{message}"
+    );
 }

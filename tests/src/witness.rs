@@ -26,16 +26,31 @@ impl Witness {
         let mut command = Command::new("ssh-agent");
         command.arg("-D").arg("-a").arg(&socket);
         let agent = Process::start("ssh-agent", &mut command, directory);
-        wait_for("the agent's socket", PATIENCE, || socket.exists().then_some(()));
+        wait_for("the agent's socket", PATIENCE, || {
+            socket.exists().then_some(())
+        });
         let private = directory.join("witness-key");
-        succeed(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&private));
-        succeed(Command::new("ssh-add").arg("-q").arg(&private).env("SSH_AUTH_SOCK", &socket));
+        succeed(
+            Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(&private),
+        );
+        succeed(
+            Command::new("ssh-add")
+                .arg("-q")
+                .arg(&private)
+                .env("SSH_AUTH_SOCK", &socket),
+        );
         let shown = succeed(Command::new("ssh-keygen").arg("-lf").arg(&private));
         let fingerprint = shown.split(' ').nth(1).expect("a fingerprint").to_owned();
         let (port, database) = (free_port(), directory.join("witness.db"));
         let mut command = Command::new(binary);
         command.args(["-name", "witness.example/w1", "-key", &fingerprint]);
-        command.arg("-ssh-agent").arg(&socket).arg("-db").arg(&database);
+        command
+            .arg("-ssh-agent")
+            .arg(&socket)
+            .arg("-db")
+            .arg(&database);
         command.arg("-listen").arg(format!("127.0.0.1:{port}"));
         let witness = Process::start("litewitness", &mut command, directory);
         let log = directory.join("litewitness.log");
@@ -73,7 +88,12 @@ impl Witness {
                       with sqlite3.connect(sys.argv[1], timeout=20) as db:\n\
                       \x20   db.execute('INSERT INTO log VALUES (?, 0, ?)', (sys.argv[2], empty))\n\
                       \x20   db.execute('INSERT INTO key VALUES (?, ?)', (sys.argv[2], sys.argv[3]))\n";
-        succeed(Command::new("python3").args(["-c", script]).arg(&self.database).args([origin, key]));
+        succeed(
+            Command::new("python3")
+                .args(["-c", script])
+                .arg(&self.database)
+                .args([origin, key]),
+        );
     }
 
     /// How many entries the tree has that it cosigned last.
@@ -82,13 +102,20 @@ impl Witness {
         let script = "import sqlite3, sys\n\
                       db = sqlite3.connect(sys.argv[1], timeout=20)\n\
                       print(db.execute('SELECT tree_size FROM log WHERE origin = ?', (sys.argv[2],)).fetchone()[0])";
-        let shown = succeed(Command::new("python3").args(["-c", script]).arg(&self.database).arg(origin));
+        let shown = succeed(
+            Command::new("python3")
+                .args(["-c", script])
+                .arg(&self.database)
+                .arg(origin),
+        );
         shown.trim().parse().expect("a number")
     }
 }
 
 fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {error}");
     String::from_utf8_lossy(&output.stdout).into_owned()

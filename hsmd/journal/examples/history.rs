@@ -52,7 +52,10 @@ fn main() {
         let begin = Instant::now();
         let opened = hsm_journal::open::<Marks>(directory, Options::default()).unwrap();
         let took = begin.elapsed();
-        println!("start after {} entries: {took:.2?}", opened.journal.status().entries);
+        println!(
+            "start after {} entries: {took:.2?}",
+            opened.journal.status().entries
+        );
     }
     let files = Files::new(directory, None).unwrap();
     let bytes = files.bytes().unwrap() as f64 / 1e6;
@@ -61,7 +64,10 @@ fn main() {
         let ours = rate(bytes, || {
             verify(&files, &[], &Progress::default()).unwrap();
         });
-        println!("{bytes:.0} MB: sha256 {plain:.0} MB/s, verify {ours:.0} MB/s, ratio {:.2}", ours / plain);
+        println!(
+            "{bytes:.0} MB: sha256 {plain:.0} MB/s, verify {ours:.0} MB/s, ratio {:.2}",
+            ours / plain
+        );
     }
 }
 

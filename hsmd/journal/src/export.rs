@@ -51,11 +51,17 @@ pub fn export(
     };
     let old = before.as_ref().map_or(0, |before| before.size);
     if old > checkpoint.size {
-        return Err(wrong(to, format!("it has {old} entries, more than the checkpoint")));
+        return Err(wrong(
+            to,
+            format!("it has {old} entries, more than the checkpoint"),
+        ));
     }
     let mut tiles = edge(to, old)?;
     if before.is_some_and(|before| before.root != tiles.tree().root()) {
-        return Err(wrong(to, "its tiles are not those of its checkpoint".to_owned()));
+        return Err(wrong(
+            to,
+            "its tiles are not those of its checkpoint".to_owned(),
+        ));
     }
     let mut reader = read_from(files, old)?;
     if reader.beginning().index > old {
@@ -68,14 +74,20 @@ pub fn export(
     let mut folders = BTreeSet::new();
     while tiles.tree().size() < checkpoint.size {
         let Some(entry) = reader.next().transpose()? else {
-            return Err(wrong(to, format!("the journal ends before entry {}", checkpoint.size)));
+            return Err(wrong(
+                to,
+                format!("the journal ends before entry {}", checkpoint.size),
+            ));
         };
         if entry.index < old {
             tree.push(crate::tree::leaf_hash(&entry.leaf));
             continue;
         }
         if entry.index == old && tree != *tiles.tree() {
-            return Err(wrong(to, format!("its first {old} entries are not this journal's")));
+            return Err(wrong(
+                to,
+                format!("its first {old} entries are not this journal's"),
+            ));
         }
         for tile in tiles.push(&entry.leaf) {
             put(to, &tile, &mut folders)?;
@@ -83,11 +95,16 @@ pub fn export(
         progress.add(1);
     }
     if tiles.tree().root() != checkpoint.root {
-        return Err(wrong(to, "the checkpoint is not of this journal's tree".to_owned()));
+        return Err(wrong(
+            to,
+            "the checkpoint is not of this journal's tree".to_owned(),
+        ));
     }
     for tile in tiles.partial() {
         put(to, &tile, &mut folders)?;
     }
+    let found = to.canonicalize().map_err(Error::io("find", to))?;
+    folders.extend(found.parent().map(Path::to_owned));
     for folder in &folders {
         flush(folder)?;
     }
@@ -120,7 +137,10 @@ pub fn verify_export(
         let path = directory.join(&tile.path);
         let found = fs::read(&path).map_err(Error::io("read", &path))?;
         if found != tile.content {
-            return Err(wrong(&path, "it is not what the entries make it".to_owned()));
+            return Err(wrong(
+                &path,
+                "it is not what the entries make it".to_owned(),
+            ));
         }
         known.insert(path);
         Ok(())
@@ -139,7 +159,10 @@ pub fn verify_export(
     }
     tiles.partial().iter().try_for_each(&mut check)?;
     if tiles.tree().root() != checkpoint.root {
-        return Err(wrong(directory, "its entries do not make the checkpoint's tree".to_owned()));
+        return Err(wrong(
+            directory,
+            "its entries do not make the checkpoint's tree".to_owned(),
+        ));
     }
     no_other(directory, &known)?;
     Ok(checkpoint)
@@ -195,11 +218,18 @@ fn edge(directory: &Path, size: u64) -> Result<Tiles, Error> {
         let hashes = frame::decode_leaves(&bundle).unwrap_or_default();
         let hashes: Vec<_> = hashes.iter().map(|leaf| crate::leaf_hash(leaf)).collect();
         if edge.first() != Some(&hashes) {
-            return Err(wrong(&path, "it does not hold the entries of its tile".to_owned()));
+            return Err(wrong(
+                &path,
+                "it does not hold the entries of its tile".to_owned(),
+            ));
         }
     }
-    Tiles::resume(size, edge, bundle)
-        .ok_or_else(|| wrong(directory, format!("its tiles are not those of {size} entries")))
+    Tiles::resume(size, edge, bundle).ok_or_else(|| {
+        wrong(
+            directory,
+            format!("its tiles are not those of {size} entries"),
+        )
+    })
 }
 
 /// Writes a tile, or finds it there as it should be: it never changes.
@@ -214,7 +244,9 @@ fn put(directory: &Path, tile: &Tile, folders: &mut BTreeSet<PathBuf>) -> Result
     let folder = path.parent().unwrap_or(directory);
     fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     // Each folder down to this one may be new.
-    let above = folder.ancestors().take_while(|above| above.starts_with(directory));
+    let above = folder
+        .ancestors()
+        .take_while(|above| above.starts_with(directory));
     folders.extend(above.map(Path::to_owned));
     write_beside(&path, &tile.content)
 }
@@ -246,7 +278,10 @@ fn no_other(folder: &Path, known: &BTreeSet<PathBuf>) -> Result<(), Error> {
         if path.is_dir() {
             no_other(&path, known)?;
         } else if !known.contains(&path) {
-            return Err(wrong(&path, "it is no part of the log of this checkpoint".to_owned()));
+            return Err(wrong(
+                &path,
+                "it is no part of the log of this checkpoint".to_owned(),
+            ));
         }
     }
     Ok(())

@@ -62,7 +62,9 @@ impl Head {
         let name = path.file_name().and_then(|name| name.to_str());
         match name {
             Some(NEXT) => true,
-            Some(NAME) => fs::read(path).is_ok_and(|text| text == Self::default().text().as_bytes()),
+            Some(NAME) => {
+                fs::read(path).is_ok_and(|text| text == Self::default().text().as_bytes())
+            }
             _ => false,
         }
     }
@@ -138,6 +140,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_head_of_nothing_has_these_bytes() {
+        let text =
+            "hsm-journal head v1\nsegment 0\nsha256 svJzgBOFoshJJUV6wVcWmthfHWiTBDEfT4sEWXhjSiU=\n";
+        assert_eq!(Head::default().text(), text);
+    }
+
+    #[test]
     fn a_head_has_the_documented_text_and_any_changed_byte_is_found() {
         let end = End {
             offset: 81_920,
@@ -146,7 +155,10 @@ mod tests {
         for end in [None, Some(end)] {
             let head = Head { segment: 7, end };
             let text = head.text();
-            assert!(text.starts_with("hsm-journal head v1\nsegment 7\n"), "{text}");
+            assert!(
+                text.starts_with("hsm-journal head v1\nsegment 7\n"),
+                "{text}"
+            );
             assert_eq!(Head::parse(&text).as_ref(), Some(&head));
             for place in 0..text.len() {
                 for bit in 0..8 {

@@ -161,8 +161,11 @@ impl FromStr for Verifier {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let malformed =
-            || wrong(format!("{text:?} is not a verifier key: NAME+8 hex digits+base64"));
+        let malformed = || {
+            wrong(format!(
+                "{text:?} is not a verifier key: NAME+8 hex digits+base64"
+            ))
+        };
         let mut parts = text.splitn(3, '+');
         let (Some(name), Some(_), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(malformed());
@@ -424,7 +427,12 @@ mod tests {
     }
 
     fn verifier(algorithm: Algorithm) -> Verifier {
-        Verifier::new("example.com/log", algorithm, key().verifying_key().as_bytes()).unwrap()
+        Verifier::new(
+            "example.com/log",
+            algorithm,
+            key().verifying_key().as_bytes(),
+        )
+        .unwrap()
     }
 
     fn checkpoint() -> Checkpoint {
@@ -486,7 +494,12 @@ mod tests {
     #[test]
     fn what_is_no_checkpoint_is_refused() {
         for text in [
-            "", "log\n", "log\n1\n", "log\n01\nAAAA\n", "\n1\n", "log\n1\nAAAA\n",
+            "",
+            "log\n",
+            "log\n1\n",
+            "log\n01\nAAAA\n",
+            "\n1\n",
+            "log\n1\nAAAA\n",
             "log\n+1\nAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=\n",
             "log\n1\nAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=",
             "log\n1\nAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=\n\nmore\n",
@@ -505,7 +518,10 @@ mod tests {
         let line = witness.line(&body);
         let mut later = body.clone();
         later[7] += 1;
-        assert_eq!(note.add(&witness.line(&later), std::slice::from_ref(&witness)), 0);
+        assert_eq!(
+            note.add(&witness.line(&later), std::slice::from_ref(&witness)),
+            0
+        );
         assert_eq!(note.add(&line, &[verifier(Algorithm::Ed25519)]), 0);
         assert_eq!(note.cosigned_by(&witness), None);
         assert_eq!(note.add(&line, std::slice::from_ref(&witness)), 1);

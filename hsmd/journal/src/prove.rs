@@ -25,9 +25,8 @@ pub struct Proof {
 /// [`Error::NoProof`] where there is no such entry in that tree, or its segment is not there; those of
 /// [`crate::read`].
 pub fn prove_inclusion(files: &Files, index: u64, size: u64) -> Result<(Vec<u8>, Proof), Error> {
-    let wanted = Wanted::inclusion(index, size).ok_or_else(|| {
-        Error::NoProof(format!("entry {index} is not among the first {size}"))
-    })?;
+    let wanted = Wanted::inclusion(index, size)
+        .ok_or_else(|| Error::NoProof(format!("entry {index} is not among the first {size}")))?;
     let mut found = None;
     let proof = prove(files, index, size, wanted, |place, leaf| {
         if place == index {
@@ -45,10 +44,18 @@ pub fn prove_inclusion(files: &Files, index: u64, size: u64) -> Result<(Vec<u8>,
 /// As [`prove_inclusion`].
 pub fn prove_consistency(files: &Files, old: u64, new: u64) -> Result<Proof, Error> {
     let wanted = Wanted::consistency(old, new).ok_or_else(|| {
-        Error::NoProof(format!("a tree of {new} entries cannot begin with one of {old}"))
+        Error::NoProof(format!(
+            "a tree of {new} entries cannot begin with one of {old}"
+        ))
     })?;
     // One before its end, so that its last subtrees are seen as they are completed.
-    prove(files, old.min(new.saturating_sub(1)), new, wanted, |_, _| {})
+    prove(
+        files,
+        old.min(new.saturating_sub(1)),
+        new,
+        wanted,
+        |_, _| {},
+    )
 }
 
 const TITLE: &str = "c2sp.org/tlog-proof@v1\n";
@@ -80,7 +87,8 @@ pub fn read_proof(text: &str, leaf: &[u8], verifier: &Verifier) -> Result<(u64, 
     let checkpoint = Checkpoint::verify(&note, verifier)?;
     let root = root_of_inclusion(index, checkpoint.size, leaf_hash(leaf), &hashes);
     if root != Some(checkpoint.root) {
-        let reason = format!("it does not lead from this entry to the checkpoint's root, at {index}");
+        let reason =
+            format!("it does not lead from this entry to the checkpoint's root, at {index}");
         return Err(Error::NoProof(reason));
     }
     Ok((index, note))

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
 use crate::error::Error;
@@ -33,11 +33,12 @@ pub fn prune(
     keep: usize,
     progress: &Progress,
 ) -> Result<Pruned, Error> {
-    match DirBuilder::new().mode(0o700).create(archive) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(Error::io("create", archive)(error));
-        }
-        _ => {}
+    prepare(archive)?;
+    if place(directory)? == place(archive)? {
+        return Err(Error::Export {
+            path: archive.to_owned(),
+            reason: "this is the journal itself: name another directory for the archive".to_owned(),
+        });
     }
     let files = Files::new(directory, None)?;
     verify(&files, &[], progress)?;
@@ -48,7 +49,10 @@ pub fn prune(
         .unwrap_or_default()
         .to_vec();
     for number in &moved {
-        copy(&segment::path(directory, *number), &segment::path(archive, *number))?;
+        copy(
+            &segment::path(directory, *number),
+            &segment::path(archive, *number),
+        )?;
     }
     flush(archive)?;
     // Oldest first: what remains has no gap whenever this is cut short.
@@ -60,6 +64,24 @@ pub fn prune(
     let rest = crate::reader::read_from(&Files::new(directory, None)?, 0)?;
     let first = rest.beginning().index;
     Ok(Pruned { moved, first })
+}
+
+/// Makes the archive's directory, and its name durable.
+fn prepare(archive: &Path) -> Result<(), Error> {
+    match DirBuilder::new().mode(0o700).create(archive) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Error::io("create", archive)(error));
+        }
+        _ => {}
+    }
+    let found = archive.canonicalize().map_err(Error::io("find", archive))?;
+    found.parent().map_or(Ok(()), flush)
+}
+
+/// Which directory a path leads to, by whatever name.
+fn place(directory: &Path) -> Result<(u64, u64), Error> {
+    let found = fs::metadata(directory).map_err(Error::io("examine", directory))?;
+    Ok((found.dev(), found.ino()))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {

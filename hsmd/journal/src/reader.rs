@@ -105,6 +105,7 @@ pub struct Beginning {
 /// Yields the entries in order, each verified: the digest and chain of its frame, and that each
 /// segment goes on from exactly the tree that the entries before it make up. Ends after an error.
 pub struct Reader {
+    directory: PathBuf,
     head: Head,
     /// Segments after `following`, and where they are.
     segments: VecDeque<(u64, PathBuf)>,
@@ -136,6 +137,7 @@ impl Reader {
         let (first, directory) = segments.pop_front().ok_or_else(missing)?;
         let (scan, snapshot) = Scan::open(&directory, first)?;
         let mut reader = Self {
+            directory: files.directory.clone(),
             head: files.head.clone(),
             segments,
             scan,
@@ -220,7 +222,7 @@ impl Reader {
         let leaves = match (self.scan.next()?, bound) {
             (Next::Leaves(leaves), _) => leaves,
             (Next::End(torn), None) => {
-                self.scan.check_end(&self.head, torn)?;
+                self.check_end(torn)?;
                 self.uncounted.extend(torn);
                 return Ok(false);
             }
@@ -240,6 +242,16 @@ impl Reader {
                 .damaged("the next segment begins in the middle of a frame"));
         }
         Ok(true)
+    }
+
+    /// Whether the journal can end here, or did when its segments were listed: a process may have begun
+    /// the next one since, and trimmed this one.
+    fn check_end(&self, torn: Option<Cut>) -> Result<(), Error> {
+        self.scan.check_end(&self.head, torn).or_else(|error| {
+            let now = Head::read(&self.directory)?;
+            let went_on = now.segment > self.head.segment && now.segment > self.scan.number();
+            went_on.then_some(()).ok_or(error)
+        })
     }
 
     /// Goes on to the next segment; false if there is none.

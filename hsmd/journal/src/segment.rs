@@ -89,12 +89,13 @@ impl Segment {
         opening: &Opening<'_>,
     ) -> Result<Self, Fault> {
         let path = path(directory, opening.number);
-        let segment = Self::write_and_name(disk, directory, spare, opening, &path).inspect_err(|_| {
-            // Gives the space back, which may be what is missing. Should a removal fail or not last,
-            // the file holds only entries that are queued anyhow, in their places.
-            let _ = disk.remove(&directory.join(NEXT));
-            let _ = disk.remove(&path);
-        })?;
+        let segment =
+            Self::write_and_name(disk, directory, spare, opening, &path).inspect_err(|_| {
+                // Gives the space back, which may be what is missing. Should a removal fail or not last,
+                // the file holds only entries that are queued anyhow, in their places.
+                let _ = disk.remove(&directory.join(NEXT));
+                let _ = disk.remove(&path);
+            })?;
         // From here on the file stays, since the head may name it whatever the disk said.
         let head = Head {
             segment: opening.number,

@@ -117,7 +117,8 @@ pub(crate) fn edge_paths(size: u64) -> Vec<(String, usize)> {
 
 /// How many levels of tiles a tree has.
 pub(crate) fn levels(size: u64) -> usize {
-    size.checked_ilog2().map_or(0, |log| (log / LEVELS) as usize + 1)
+    size.checked_ilog2()
+        .map_or(0, |log| (log / LEVELS) as usize + 1)
 }
 
 /// The tile of this level that begins with hash `first` and has `width`.
@@ -150,12 +151,21 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_the_specification() {
-        assert_eq!(tile_path(0, 1_234_067 * WIDTH, WIDTH), "tile/0/x001/x234/067");
+        assert_eq!(
+            tile_path(0, 1_234_067 * WIDTH, WIDTH),
+            "tile/0/x001/x234/067"
+        );
         assert_eq!(tile_path(2, 0, 44), "tile/2/000.p/44");
         assert_eq!(bundle_path(5 * WIDTH, 1), "tile/entries/005.p/1");
         // The example of c2sp.org/tlog-tiles: a tree of 70,000 leaves.
-        let edge: Vec<String> = edge_paths(70_000).into_iter().map(|(path, _)| path).collect();
-        assert_eq!(edge, ["tile/0/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1"]);
+        let edge: Vec<String> = edge_paths(70_000)
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect();
+        assert_eq!(
+            edge,
+            ["tile/0/273.p/112", "tile/1/001.p/17", "tile/2/000.p/1"]
+        );
         assert_eq!(edge_paths(256).len(), 1);
         assert_eq!(edge_paths(0).len(), 0);
     }
@@ -165,13 +175,20 @@ mod tests {
         let entry = |index: u64| index.to_be_bytes().to_vec();
         let mut tiles = Tiles::default();
         for size in 0..700 {
-            let edge = (0..levels(size)).map(|level| tiles.edge[level].clone()).collect();
+            let edge = (0..levels(size))
+                .map(|level| tiles.edge[level].clone())
+                .collect();
             let mut again = Tiles::resume(size, edge, tiles.bundle.clone()).unwrap();
             assert_eq!(again.tree, tiles.tree, "{size}");
             let contents = |made: Vec<Tile>| -> Vec<_> {
-                made.into_iter().map(|tile| (tile.path, tile.content)).collect()
+                made.into_iter()
+                    .map(|tile| (tile.path, tile.content))
+                    .collect()
             };
-            assert_eq!(contents(again.push(&entry(size))), contents(tiles.push(&entry(size))));
+            assert_eq!(
+                contents(again.push(&entry(size))),
+                contents(tiles.push(&entry(size)))
+            );
             assert_eq!(contents(again.partial()), contents(tiles.partial()));
         }
         assert!(Tiles::resume(3, vec![vec![[0; 32]; 2]], Vec::new()).is_none());

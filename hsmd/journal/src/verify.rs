@@ -92,7 +92,10 @@ pub fn verify(files: &Files, sizes: &[u64], progress: &Progress) -> Result<Verif
         entries: last.tree.size(),
         root: last.tree.root(),
         roots: parts.iter().flat_map(|part| part.roots.clone()).collect(),
-        uncounted: parts.iter().flat_map(|part| part.uncounted.clone()).collect(),
+        uncounted: parts
+            .iter()
+            .flat_map(|part| part.uncounted.clone())
+            .collect(),
     })
 }
 

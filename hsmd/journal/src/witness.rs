@@ -71,7 +71,9 @@ impl Witness {
     pub fn new(prefix: &str, verifier: Verifier) -> Result<Self, Error> {
         let malformed = |what: &str| Error::Malformed(format!("{prefix}: {what}"));
         if verifier.algorithm() != Algorithm::Cosignature {
-            return Err(malformed("its key is not one of a witness (cosignature/v1)"));
+            return Err(malformed(
+                "its key is not one of a witness (cosignature/v1)",
+            ));
         }
         let uri = format!("{}/add-checkpoint", prefix.trim_end_matches('/'));
         let uri: Uri = uri.parse().map_err(|_| malformed("not a URL"))?;
@@ -101,7 +103,10 @@ impl Witness {
         note: &mut Note,
         patience: Duration,
     ) -> Result<Answer, Error> {
-        let hashes: String = proof.iter().map(|hash| note::to_base64(hash) + "\n").collect();
+        let hashes: String = proof
+            .iter()
+            .map(|hash| note::to_base64(hash) + "\n")
+            .collect();
         let body = format!("old {old}\n{hashes}\n{note}");
         let answered = tokio::time::timeout(patience, self.post(body)).await;
         let answered = answered.unwrap_or_else(|_| Err("it gave no answer in time".to_owned()));
@@ -126,9 +131,13 @@ impl Witness {
         let port = self.uri.port_u16().unwrap_or(80);
         let address = (host.trim_matches(['[', ']']), port);
         let stream = TcpStream::connect(address).await.map_err(text)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
-        let authority = self.uri.authority().map_or(host, |authority| authority.as_str());
+        let authority = self
+            .uri
+            .authority()
+            .map_or(host, |authority| authority.as_str());
         let request = Request::post(path)
             .header(HOST, authority)
             .body(Full::new(Bytes::from(body)))
@@ -163,9 +172,15 @@ impl Witness {
 fn meaning(status: StatusCode) -> &'static str {
     match status {
         StatusCode::NOT_FOUND => "it does not know this log: have its operator add the origin",
-        StatusCode::FORBIDDEN => "it does not know this log or not its key: have its operator add them",
-        StatusCode::CONFLICT => "it cosigned another tree of this size: somebody forged this log, or it went back",
-        StatusCode::UNPROCESSABLE_ENTITY => "what it cosigned before is not the beginning of this tree: the log went back",
+        StatusCode::FORBIDDEN => {
+            "it does not know this log or not its key: have its operator add them"
+        }
+        StatusCode::CONFLICT => {
+            "it cosigned another tree of this size: somebody forged this log, or it went back"
+        }
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            "what it cosigned before is not the beginning of this tree: the log went back"
+        }
         _ => "that is not of c2sp.org/tlog-witness",
     }
 }
@@ -221,7 +236,9 @@ mod tests {
             verifier("witness", Algorithm::Cosignature),
         );
         let mut note = note();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let patience = Duration::from_secs(5);
         let asked = runtime.unwrap().block_on(async {
             let witness = witness.unwrap();
@@ -259,7 +276,12 @@ mod tests {
     fn only_an_http_url_and_a_witness_key_make_a_witness() {
         let key = || verifier("witness", Algorithm::Cosignature);
         assert!(Witness::new("http://[::1]:7380/prefix/", key()).is_ok());
-        for url in ["https://w.example", "w.example", "http://", "http://w.example?x=y"] {
+        for url in [
+            "https://w.example",
+            "w.example",
+            "http://",
+            "http://w.example?x=y",
+        ] {
             assert!(Witness::new(url, key()).is_err(), "{url}");
         }
         let log = verifier("log", Algorithm::Ed25519);

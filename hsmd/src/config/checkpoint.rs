@@ -20,8 +20,21 @@ pub(super) fn check(
     keys: &[Key],
 ) -> Option<Checkpoint> {
     let origin = origin(checker, raw.origin);
-    let interval = checker.range("checkpoint.interval_ms", raw.interval_ms, 60_000, 100, 86_400_000);
-    let place = keys::place(checker, "checkpoint", raw.devices, raw.label, raw.id, devices);
+    let interval = checker.range(
+        "checkpoint.interval_ms",
+        raw.interval_ms,
+        60_000,
+        100,
+        86_400_000,
+    );
+    let place = keys::place(
+        checker,
+        "checkpoint",
+        raw.devices,
+        raw.label,
+        raw.id,
+        devices,
+    );
     let witnesses = raw.witness.into_iter().enumerate();
     let witnesses: Vec<_> = witnesses
         .filter_map(|(index, raw)| witness(checker, index, raw))
@@ -29,14 +42,22 @@ pub(super) fn check(
     let quorum = quorum(checker, raw.quorum, witnesses.len());
     let place = place?;
     for key in keys {
-        let shared = key.devices.iter().any(|device| place.devices.contains(device));
+        let shared = key
+            .devices
+            .iter()
+            .any(|device| place.devices.contains(device));
         let same_label = place.label.is_some() && key.label == place.label;
         let same_id = place.id.is_some() && key.id == place.id;
         if shared && (same_label || same_id) {
-            let fault = format!("is key \"{}\", and a consensus key signs nothing else", key.name);
+            let fault = format!(
+                "is key \"{}\", and a consensus key signs nothing else",
+                key.name
+            );
             let remedy = "make another Ed25519 key in the device, for checkpoints alone";
             let shown = place.label.clone().unwrap_or_else(|| "its id".to_owned());
-            checker.problems.value("checkpoint.label", shown, fault, remedy);
+            checker
+                .problems
+                .value("checkpoint.label", shown, fault, remedy);
             return None;
         }
     }
@@ -62,7 +83,9 @@ fn origin(checker: &mut Checker, origin: Option<String>) -> Option<String> {
     if note::is_name(&origin) && origin.len() <= ORIGIN_BYTES {
         return Some(origin);
     }
-    checker.problems.value(key, origin, "is not an origin", remedy);
+    checker
+        .problems
+        .value(key, origin, "is not an origin", remedy);
     None
 }
 
@@ -74,7 +97,9 @@ fn witness(checker: &mut Checker, index: usize, raw: raw::Witness) -> Option<Wit
         "write the witness's submission prefix, such as \"http://127.0.0.1:7380\"",
     );
     let remedy = "write the witness's verifier key, as its operator publishes it";
-    let key = checker.problems.required(&format!("{path}.key"), raw.key, remedy);
+    let key = checker
+        .problems
+        .required(&format!("{path}.key"), raw.key, remedy);
     let (url, key) = (url?, key?);
     let made = Verifier::from_str(&key)
         .map_err(|error| (format!("{path}.key"), error.to_string()))

@@ -426,8 +426,15 @@ fn a_log_is_signed_by_a_key_of_its_own_and_asks_all_its_witnesses() {
     for (good, bad, key, part) in cases {
         let text = with_checkpoint();
         assert!(text.contains(good), "{good}");
-        let error = load(directory.path(), &text.replacen(good, bad, 1), MockDevices::Refused);
+        let error = load(
+            directory.path(),
+            &text.replacen(good, bad, 1),
+            MockDevices::Refused,
+        );
         let error = error.unwrap_err().to_string();
-        assert!(error.contains(key) && error.contains(part), "{bad}: {error}");
+        assert!(
+            error.contains(key) && error.contains(part),
+            "{bad}: {error}"
+        );
     }
 }

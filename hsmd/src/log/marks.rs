@@ -78,7 +78,10 @@ pub fn document(state: &State) -> String {
 /// The line of a checkpoint whose marks are those of all entries before `index`.
 #[must_use]
 pub fn extension(index: u64, document: &str) -> String {
-    format!("{EXTENSION} {index} {}", BASE64.encode(Sha256::digest(document)))
+    format!(
+        "{EXTENSION} {index} {}",
+        BASE64.encode(Sha256::digest(document))
+    )
 }
 
 /// Before which entry a checkpoint's marks are, as its line says; none where it carries no marks.
@@ -226,7 +229,10 @@ mod tests {
 
     #[test]
     fn marks_have_the_documented_text_and_one_only() {
-        let marks = vec![mark(0, "chain with spaces", Some((7, 1, 3))), mark(1, "b", None)];
+        let marks = vec![
+            mark(0, "chain with spaces", Some((7, 1, 3))),
+            mark(1, "b", None),
+        ];
         let text = write(marks.clone());
         assert_eq!(
             text,

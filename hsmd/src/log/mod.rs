@@ -126,7 +126,10 @@ impl<'a> Log<'a> {
 
     fn failed(&self, error: &str) {
         self.metrics.checkpoint_failure();
-        tracing::warn!(error, "no checkpoint of the journal was made or witnessed; it is tried again");
+        tracing::warn!(
+            error,
+            "no checkpoint of the journal was made or witnessed; it is tried again"
+        );
     }
 
     async fn checkpoint(&self) -> Result<(Note, Checkpoint), Error> {
@@ -135,6 +138,12 @@ impl<'a> Log<'a> {
             return Err(Error::Algorithm(public_key));
         };
         let verifier = Verifier::new(&self.settings.origin, Algorithm::Ed25519, &bytes)?;
+        let known = self
+            .guard
+            .inspect(|state| state.makes_checkpoints(&public_key))?;
+        if !known {
+            tracing::warn!(%verifier, "the journal's checkpoints are made by this key from now on");
+        }
         self.idle().await?;
         // The entry says that the key will be used, and what the marks are, before either is so.
         let begun = self.guard.begin_checkpoint(
@@ -171,7 +180,9 @@ impl<'a> Log<'a> {
         let until = Instant::now() + self.settings.interval;
         let waiting = || {
             let devices = self.key.devices().iter();
-            devices.map(|device| device.worker.status().waiting).sum::<usize>()
+            devices
+                .map(|device| device.worker.status().waiting)
+                .sum::<usize>()
         };
         while waiting() > 0 {
             if Instant::now() > until {
@@ -205,7 +216,11 @@ impl<'a> Log<'a> {
         tokio::task::spawn_blocking(move || store::replace_checkpoint(&directory, &text)).await??;
         if cosigned < settings.quorum {
             let quorum = settings.quorum;
-            tracing::warn!(cosigned, quorum, "too few witnesses cosigned the checkpoint");
+            tracing::warn!(
+                cosigned,
+                quorum,
+                "too few witnesses cosigned the checkpoint"
+            );
         }
         Ok(())
     }
@@ -248,7 +263,10 @@ async fn cosign(
             };
             proof = tokio::task::spawn_blocking(prove).await??.hashes;
         }
-        match witness.add_checkpoint(old, &proof, note, WITNESS_PATIENCE).await? {
+        match witness
+            .add_checkpoint(old, &proof, note, WITNESS_PATIENCE)
+            .await?
+        {
             Answer::Cosigned => {
                 *known = new;
                 return Ok(());

@@ -47,7 +47,10 @@ fn a_newest_segment_that_is_gone_is_missed() {
         let (_kept, path) = journal(stopped);
         fs::remove_file(newest(&path)).unwrap();
         let message = refused(&path);
-        assert!(message.contains("it was begun, and no such file is there"), "{message}");
+        assert!(
+            message.contains("it was begun, and no such file is there"),
+            "{message}"
+        );
         fs::remove_file(newest(&path)).unwrap();
         refused(&path);
     }
@@ -59,7 +62,9 @@ fn a_newest_segment_that_was_cut_anywhere_is_missed() {
         let (_kept, path) = journal(stopped);
         let bytes = fs::read(newest(&path)).unwrap();
         let frames = (0..bytes.len()).step_by(512);
-        let ends: Vec<usize> = frames.filter(|at| bytes[*at..].starts_with(b"HSMJNL")).collect();
+        let ends: Vec<usize> = frames
+            .filter(|at| bytes[*at..].starts_with(b"HSMJNL"))
+            .collect();
         assert!(ends.len() > 3);
         for end in ends.into_iter().chain([bytes.len() - 1]) {
             fs::write(newest(&path), &bytes[..end]).unwrap();
@@ -77,7 +82,11 @@ fn after_a_clean_stop_an_end_that_was_zeroed_changed_or_written_behind_is_missed
     let (_kept, path) = journal(true);
     let segment = newest(&path);
     let bytes = fs::read(&segment).unwrap();
-    let frame = |bytes: &[u8]| (0..bytes.len()).step_by(512).rfind(|at| bytes[*at..].starts_with(b"HSMJNL"));
+    let frame = |bytes: &[u8]| {
+        (0..bytes.len())
+            .step_by(512)
+            .rfind(|at| bytes[*at..].starts_with(b"HSMJNL"))
+    };
     let last = frame(&bytes).unwrap();
     let before = frame(&bytes[..last]).unwrap();
     for from in [before, last] {

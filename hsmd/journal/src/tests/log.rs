@@ -8,8 +8,9 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use super::{create, open, small, write};
 use crate::note::{Algorithm, Checkpoint, Note, Verifier};
 use crate::{
-    Error, Files, Hash, Options, Progress, Reader, export, is_consistent, leaf_hash, prove_consistency,
-    prove_inclusion, prune, read, read_proof, verify, verify_export, write_proof,
+    Error, Files, Hash, Options, Progress, Reader, export, is_consistent, leaf_hash,
+    prove_consistency, prove_inclusion, prune, read, read_proof, verify, verify_export,
+    write_proof,
 };
 
 fn signing_key() -> SigningKey {
@@ -87,7 +88,8 @@ fn any_flipped_bit_of_any_file_of_a_journal_is_found() {
             let mut changed = bytes.clone();
             changed[place] ^= 1 << (place % 8);
             fs::write(&file, &changed).unwrap();
-            let found = Files::new(&path, None).and_then(|files| verify(&files, &[], &Progress::default()));
+            let found =
+                Files::new(&path, None).and_then(|files| verify(&files, &[], &Progress::default()));
             let found = found.map_or(true, |verified| !verified.uncounted.is_empty());
             assert!(found, "{} byte {place}", file.display());
             flipped += 1;
@@ -101,7 +103,14 @@ fn any_flipped_bit_of_any_file_of_a_journal_is_found() {
 fn any_flipped_bit_of_any_file_of_an_exported_log_is_found() {
     let (kept, path) = journal(300);
     let to = kept.path().join("exported");
-    export(&files(&path), &to, &checkpoint(&path), &verifier(), &Progress::default()).unwrap();
+    export(
+        &files(&path),
+        &to,
+        &checkpoint(&path),
+        &verifier(),
+        &Progress::default(),
+    )
+    .unwrap();
     let check = || verify_export(&to, &verifier(), &[], &Progress::default());
     let size = check().unwrap().size;
     assert!(size > 300);
@@ -133,12 +142,21 @@ fn an_export_goes_on_where_the_last_one_ended_and_makes_the_same_files_as_one_at
         let note = checkpoint(&path);
         let done = export(&files(&path), &to, &note, &verifier(), &Progress::default()).unwrap();
         assert_eq!(done.before, size);
-        size = verify_export(&to, &verifier(), &[], &Progress::default()).unwrap().size;
+        size = verify_export(&to, &verifier(), &[], &Progress::default())
+            .unwrap()
+            .size;
         assert_eq!(done.size, size);
     }
     let at_once = kept.path().join("at once");
     let note = checkpoint(&path);
-    export(&files(&path), &at_once, &note, &verifier(), &Progress::default()).unwrap();
+    export(
+        &files(&path),
+        &at_once,
+        &note,
+        &verifier(),
+        &Progress::default(),
+    )
+    .unwrap();
     let contents = |folder: &Path| {
         let mut files = all_files(folder);
         files.sort();
@@ -157,14 +175,29 @@ fn what_is_not_this_journals_log_is_not_exported_over() {
     let (kept, path) = journal(20);
     let (_other_kept, other) = journal(30);
     let to = kept.path().join("exported");
-    let export = |path: &Path, note: &Note| export(&files(path), &to, note, &verifier(), &Progress::default());
+    let export = |path: &Path, note: &Note| {
+        export(&files(path), &to, note, &verifier(), &Progress::default())
+    };
     let note = checkpoint(&path);
     export(&path, &note).unwrap();
     // Another journal under the same key, a tree that is not there, one that went back, a note of nobody.
-    assert!(matches!(export(&other, &checkpoint(&other)), Err(Error::Export { .. })));
-    assert!(matches!(export(&path, &sign(24, [1; 32])), Err(Error::Export { .. })));
-    assert!(matches!(export(&path, &sign(5, [1; 32])), Err(Error::Export { .. })));
-    let forged: Note = note.to_string().replace("\n23\n", "\n22\n").parse().unwrap();
+    assert!(matches!(
+        export(&other, &checkpoint(&other)),
+        Err(Error::Export { .. })
+    ));
+    assert!(matches!(
+        export(&path, &sign(24, [1; 32])),
+        Err(Error::Export { .. })
+    ));
+    assert!(matches!(
+        export(&path, &sign(5, [1; 32])),
+        Err(Error::Export { .. })
+    ));
+    let forged: Note = note
+        .to_string()
+        .replace("\n23\n", "\n22\n")
+        .parse()
+        .unwrap();
     assert!(matches!(export(&path, &forged), Err(Error::Checkpoint(_))));
     verify_export(&to, &verifier(), &[], &Progress::default()).unwrap();
 }
@@ -174,7 +207,9 @@ fn each_entry_is_proved_and_each_tree_begins_with_each_earlier_one() {
     let (_kept, path) = journal(30);
     let entries: Vec<_> = read(&path).unwrap().map(Result::unwrap).collect();
     let sizes: Vec<u64> = (0..=entries.len() as u64).collect();
-    let roots = verify(&files(&path), &sizes, &Progress::default()).unwrap().roots;
+    let roots = verify(&files(&path), &sizes, &Progress::default())
+        .unwrap()
+        .roots;
     let note = checkpoint(&path);
     let new = entries.len() as u64;
     for entry in &entries {
@@ -187,11 +222,20 @@ fn each_entry_is_proved_and_each_tree_begins_with_each_earlier_one() {
         if entry.index > 0 {
             let proof = prove_consistency(&files(&path), entry.index, new).unwrap();
             let (old, hashes) = (entry.index, &proof.hashes);
-            assert!(is_consistent(old, &roots[&old], new, &roots[&new], hashes), "{old}");
+            assert!(
+                is_consistent(old, &roots[&old], new, &roots[&new], hashes),
+                "{old}"
+            );
         }
     }
-    assert!(matches!(prove_inclusion(&files(&path), new, new), Err(Error::NoProof(_))));
-    assert!(matches!(prove_inclusion(&files(&path), 0, new + 1), Err(Error::NoProof(_))));
+    assert!(matches!(
+        prove_inclusion(&files(&path), new, new),
+        Err(Error::NoProof(_))
+    ));
+    assert!(matches!(
+        prove_inclusion(&files(&path), 0, new + 1),
+        Err(Error::NoProof(_))
+    ));
 }
 
 #[test]
@@ -214,7 +258,10 @@ fn a_pruned_journal_stays_verifiable_alone_and_with_its_archive() {
         assert_eq!(whole, before);
         // What is archived is proved with the archive only.
         prove_inclusion(&both, 0, before.entries).unwrap();
-        assert!(matches!(prove_inclusion(&files(&path), 0, before.entries), Err(Error::NoProof(_))));
+        assert!(matches!(
+            prove_inclusion(&files(&path), 0, before.entries),
+            Err(Error::NoProof(_))
+        ));
     }
     // It goes on, and so does what was exported before.
     extend(&path, 3);
@@ -222,8 +269,51 @@ fn a_pruned_journal_stays_verifiable_alone_and_with_its_archive() {
     export(&files(&path), &to, &note, &verifier(), &Progress::default()).unwrap();
     verify_export(&to, &verifier(), &[], &Progress::default()).unwrap();
     let elsewhere = kept.path().join("elsewhere");
-    let whole = export(&files(&path), &elsewhere, &note, &verifier(), &Progress::default());
+    let whole = export(
+        &files(&path),
+        &elsewhere,
+        &note,
+        &verifier(),
+        &Progress::default(),
+    );
     assert!(matches!(whole, Err(Error::NoProof(_))));
+}
+
+#[test]
+fn a_journal_is_not_archived_onto_itself() {
+    let (kept, path) = journal(40);
+    extend(&path, 3);
+    let link = kept.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for archive in [&path, &link] {
+        prune(&path, archive, 2, &Progress::default()).unwrap_err();
+    }
+    let whole = verify(&files(&path), &[], &Progress::default()).unwrap();
+    assert_eq!(whole.first, 0);
+}
+
+#[test]
+fn a_journal_in_use_is_verified_without_a_false_alarm() {
+    let (_kept, path) = journal(1);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut before = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let verified = verify(&files(&path), &[], &Progress::default()).unwrap();
+                assert!(verified.entries >= before);
+                before = verified.entries;
+            }
+        });
+        for round in 0..4u8 {
+            let opened = open(&path);
+            for _ in 0..60 {
+                write(&opened.journal, &[round; 200]);
+            }
+            opened.journal.close().unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
 
 #[test]
@@ -240,6 +330,9 @@ fn pruning_a_journal_in_use_disturbs_neither() {
     let reader: Reader = crate::read_from(&both, 0).unwrap();
     reader.for_each(|entry| tree.push(leaf_hash(&entry.unwrap().leaf)));
     let verified = verify(&both, &[], &Progress::default()).unwrap();
-    assert_eq!((verified.entries, verified.root), (tree.size(), tree.root()));
+    assert_eq!(
+        (verified.entries, verified.root),
+        (tree.size(), tree.root())
+    );
     assert_eq!(verified.first, 0);
 }

@@ -106,9 +106,14 @@ fn verify(arguments: &Verify) -> Result<(), Error> {
     let checkpoint = stored
         .map(|stored| check(&stored, arguments.key.as_ref()))
         .transpose()?;
-    let sizes: Vec<u64> = checkpoint.iter().map(|checkpoint| checkpoint.size).collect();
+    let sizes: Vec<u64> = checkpoint
+        .iter()
+        .map(|checkpoint| checkpoint.size)
+        .collect();
     let bytes = files.bytes()?;
-    let verified = progress::show(bytes, |done: &Progress| hsm_journal::verify(&files, &sizes, done))?;
+    let verified = progress::show(bytes, |done: &Progress| {
+        hsm_journal::verify(&files, &sizes, done)
+    })?;
     if let Some(checkpoint) = &checkpoint {
         match verified.roots.get(&checkpoint.size) {
             Some(root) if *root == checkpoint.root => {}
@@ -127,13 +132,21 @@ fn verify(arguments: &Verify) -> Result<(), Error> {
         return Ok(());
     }
     let (first, entries) = (verified.first, verified.entries);
-    println!("verified: entries {first} to {entries}, root {}", hex::encode(verified.root));
+    println!(
+        "verified: entries {first} to {entries}, root {}",
+        hex::encode(verified.root)
+    );
     for cut in &verified.uncounted {
         println!("  {}", leftover(cut));
     }
     match checkpoint {
-        Some(checkpoint) => println!("checkpoint of {}: {} entries", checkpoint.origin, checkpoint.size),
-        None => println!("no checkpoint: without [checkpoint] nobody else can know that this is the whole journal"),
+        Some(checkpoint) => println!(
+            "checkpoint of {}: {} entries",
+            checkpoint.origin, checkpoint.size
+        ),
+        None => println!(
+            "no checkpoint: without [checkpoint] nobody else can know that this is the whole journal"
+        ),
     }
     Ok(())
 }
@@ -150,7 +163,10 @@ fn check(stored: &Stored, key: Option<&Verifier>) -> Result<Checkpoint, Error> {
 
 fn verify_export(arguments: &Verify, directory: &std::path::Path) -> Result<(), Error> {
     let stored = log::load(directory)?.ok_or_else(|| {
-        format!("{} has no checkpoint: it is not an exported log", directory.display())
+        format!(
+            "{} has no checkpoint: it is not an exported log",
+            directory.display()
+        )
     })?;
     let expected = check(&stored, arguments.key.as_ref())?;
     let marks = stored.marks_name();
@@ -162,9 +178,15 @@ fn verify_export(arguments: &Verify, directory: &std::path::Path) -> Result<(), 
         return Err("the checkpoint changed meanwhile: verify again".into());
     }
     if arguments.printed.json {
-        println!("{}", json!({ "verified": true, "checkpoint": checkpoint_json(&checkpoint) }));
+        println!(
+            "{}",
+            json!({ "verified": true, "checkpoint": checkpoint_json(&checkpoint) })
+        );
     } else {
-        println!("verified: {} entries of {}", checkpoint.size, checkpoint.origin);
+        println!(
+            "verified: {} entries of {}",
+            checkpoint.size, checkpoint.origin
+        );
     }
     Ok(())
 }
@@ -181,7 +203,10 @@ fn prove(arguments: &Prove) -> Result<(), Error> {
     if arguments.printed.json {
         let (vkey, entry) = (stored.verifier.to_string(), BASE64.encode(&leaf));
         let index = arguments.index;
-        println!("{}", json!({ "index": index, "entry": entry, "proof": text, "vkey": vkey }));
+        println!(
+            "{}",
+            json!({ "index": index, "entry": entry, "proof": text, "vkey": vkey })
+        );
     } else {
         print!("{text}");
     }
@@ -194,7 +219,8 @@ fn export(arguments: &Export) -> Result<(), Error> {
     let checkpoint = check(&stored, None)?;
     let files = Files::new(&directory, arguments.archived.archive.as_deref())?;
     let to = &arguments.to;
-    std::fs::create_dir_all(to).map_err(|error| format!("cannot create {}: {error}", to.display()))?;
+    std::fs::create_dir_all(to)
+        .map_err(|error| format!("cannot create {}: {error}", to.display()))?;
     stored.store_aside(to)?;
     let exported = progress::show(checkpoint.size, |done| {
         hsm_journal::export(&files, to, &stored.note, &stored.verifier, done)
@@ -204,7 +230,10 @@ fn export(arguments: &Export) -> Result<(), Error> {
     if arguments.printed.json {
         println!("{}", json!({ "before": before, "size": size }));
     } else {
-        println!("exported: {size} entries to {}, of which {before} were there", to.display());
+        println!(
+            "exported: {size} entries to {}, of which {before} were there",
+            to.display()
+        );
     }
     Ok(())
 }
@@ -217,7 +246,10 @@ fn prune(arguments: &Prune) -> Result<(), Error> {
         hsm_journal::prune(&directory, &arguments.to, keep, done)
     })?;
     if arguments.printed.json {
-        println!("{}", json!({ "moved": pruned.moved, "first": pruned.first }));
+        println!(
+            "{}",
+            json!({ "moved": pruned.moved, "first": pruned.first })
+        );
     } else {
         println!(
             "moved {} segments to {}; the journal here begins with entry {}",

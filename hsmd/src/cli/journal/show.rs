@@ -91,7 +91,9 @@ fn as_text(event: &Event) -> String {
         Event::CheckpointBegun(begun) => format!(
             "checkpoint begun {} by key {}",
             begun.origin,
-            public_key(begun.public_key.as_ref()).as_str().unwrap_or("-")
+            public_key(begun.public_key.as_ref())
+                .as_str()
+                .unwrap_or("-")
         ),
         Event::CheckpointMade(made) => format!(
             "checkpoint made  of the first {} entries",

@@ -20,7 +20,10 @@ async fn a_consensus_key_is_asked_for_no_checkpoint() {
     let guard = pinned(&path, 0).await;
     let entries = guard.journal().status().entries;
     let error = begin(&guard, 0).await.unwrap_err();
-    assert!(matches!(&error, Error::CheckpointKey { names, .. } if names == KEY), "{error}");
+    assert!(
+        matches!(&error, Error::CheckpointKey { names, .. } if names == KEY),
+        "{error}"
+    );
     assert_eq!(guard.journal().status().entries, entries);
 }
 
@@ -58,6 +61,9 @@ async fn a_journal_in_which_a_key_is_both_is_refused() {
         })
     };
     let refused = guard.record(begun(0), SystemTime::now()).unwrap_err();
-    assert!(refused.to_string().contains("asked for a checkpoint"), "{refused}");
+    assert!(
+        refused.to_string().contains("asked for a checkpoint"),
+        "{refused}"
+    );
     guard.record(begun(1), SystemTime::now()).unwrap();
 }
