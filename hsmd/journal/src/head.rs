@@ -140,6 +140,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_head_of_nothing_has_these_bytes() {
+        let text =
+            "hsm-journal head v1\nsegment 0\nsha256 svJzgBOFoshJJUV6wVcWmthfHWiTBDEfT4sEWXhjSiU=\n";
+        assert_eq!(Head::default().text(), text);
+    }
+
+    #[test]
     fn a_head_has_the_documented_text_and_any_changed_byte_is_found() {
         let end = End {
             offset: 81_920,

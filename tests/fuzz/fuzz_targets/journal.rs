@@ -13,6 +13,9 @@ use libfuzzer_sys::fuzz_target;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+/// A head that knows of no segment, so that all that stands in the segments is looked at.
+const HEAD: &str = "hsm-journal head v1\nsegment 0\nsha256 svJzgBOFoshJJUV6wVcWmthfHWiTBDEfT4sEWXhjSiU=\n";
+
 #[derive(Arbitrary, Debug)]
 enum Input {
     /// A segment of any bytes.
@@ -33,6 +36,7 @@ struct Forged {
     number: u64,
     salt: u64,
     size: u64,
+    length: u64,
     previous: [u8; 32],
     cut: [u64; 3],
     owner: Vec<u8>,
@@ -134,7 +138,8 @@ fn segment_path(directory: &Path, number: u64) -> std::path::PathBuf {
 
 impl Forged {
     fn bytes(&self) -> Vec<u8> {
-        let mut snapshot = [7; 32].repeat(self.size.count_ones() as usize);
+        let mut snapshot = self.length.to_be_bytes().to_vec();
+        snapshot.extend([7; 32].repeat(self.size.count_ones() as usize));
         snapshot.extend_from_slice(&self.owner);
         let mut bytes = Vec::new();
         let mut previous = self.seal(&mut bytes, 1, 0, self.size, self.previous, &snapshot);
@@ -218,6 +223,7 @@ fuzz_target!(|input: Input| {
     // In memory: what a disk does is not looked at here.
     let directory = TempDir::new_in("/dev/shm").unwrap();
     let directory = directory.path();
+    fs::write(directory.join("head"), HEAD).unwrap();
     let original = match input {
         Input::Raw(bytes) => {
             fs::write(segment_path(directory, 1), bytes).unwrap();
