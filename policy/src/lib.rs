@@ -11,6 +11,10 @@
 //! Beside them, for what only people may decide:
 //!
 //! - [`officers`]: who they are, and whether enough of them signed a document.
+//!
+//! And for keys that come from another signer, or go to one:
+//!
+//! - [`state_files`]: what it kept of what it signed.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +23,7 @@ pub mod conflict;
 pub mod grants;
 pub mod identity;
 pub mod officers;
+pub mod state_files;
 
 /// Text from outside as an error shows it: quoted, escaped, and cut where it is long.
 fn quoted(text: &str) -> String {

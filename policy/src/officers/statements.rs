@@ -50,10 +50,13 @@ pub struct RecoverKey {
     pub public_key: String,
     /// The chain that it signs for.
     pub chain_id: String,
-    /// Nothing at or below this height is signed: the evidence's height and the margin.
-    pub height: i64,
-    /// What `height` rests on, for people: which file, with its SHA-256, or the chain's own height.
-    pub evidence: String,
+    /// The file with the old signer's state that this rests on: its SHA-256 in hex. Empty where none survived:
+    /// then it rests on the chain's present height.
+    pub evidence_sha256: String,
+    /// The greatest height that the evidence shows.
+    pub evidence_height: i64,
+    /// How far above it the key begins; at least 1. Nothing at or below `evidence_height + margin` is signed.
+    pub margin: i64,
     /// What was switched off, where, and how one knows that it stays so. Written by the officers.
     pub old_device_is_off: String,
 }
