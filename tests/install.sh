@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and this machine lacks; run again, it does nothing.
 #
-#   tests/install.sh test    SoftHSM, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
+#   tests/install.sh test    SoftHSM, openssl, ssh-keygen, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
 #                            YubiHSM's own Python library
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with
@@ -55,6 +55,11 @@ softhsm() {
 openssl_and_prlimit() {
     if ! command -v openssl > /dev/null; then apt openssl; fi
     if ! command -v prlimit > /dev/null; then apt util-linux; fi
+}
+
+# What officers sign with.
+ssh_keygen() {
+    if ! command -v ssh-keygen > /dev/null; then apt openssh-client; fi
 }
 
 systemd() {
@@ -141,6 +146,7 @@ case ${1-} in
     test)
         softhsm
         openssl_and_prlimit
+        ssh_keygen
         systemd
         yubihsm_python
         go_toolchain

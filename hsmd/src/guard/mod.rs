@@ -4,6 +4,7 @@
 //! journal's entries. A reservation is handed out once its entry is durable, and not before.
 
 pub mod entry;
+mod moves;
 mod refusals;
 mod reservation;
 mod state;
@@ -24,7 +25,9 @@ use crate::sync::{Mutex, MutexGuard};
 
 pub use refusals::Refusals;
 pub use reservation::Reservation;
-pub use state::{AuditMark, ChainMark, Made, PinnedKey, Signatures, State};
+pub use state::{
+    AuditMark, ChainMark, Made, PinnedKey, Signatures, Signed, State, officers_to_wire,
+};
 
 /// Why the guard did not reserve.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,22 @@ pub enum Error {
         /// The greater of the last height signed and the initial one.
         mark: i64,
     },
+    /// Something that only officers may decide, and there are none.
+    #[error(
+        "{kind} needs officers, and this deployment has none: they are named while the state is new, with \
+         `hsmd state init --officers FILE --threshold M`; to have some, create new state so, make the keys \
+         known there, and bring their marks over with `hsmd state export` and `hsmd state import`"
+    )]
+    NoOfficers {
+        /// The kind of document.
+        kind: &'static str,
+    },
+    /// What officers signed is refused.
+    #[error(transparent)]
+    Officers(#[from] hsm_policy::officers::Error),
+    /// A statement of the officers that does not fit what it is used for.
+    #[error("{0}")]
+    Statement(String),
     /// The journal took no entry, or could not make it durable.
     #[error(transparent)]
     Journal(#[from] hsm_journal::Error),

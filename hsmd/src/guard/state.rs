@@ -3,17 +3,23 @@
 //! The same rules run in three places: at replay, on the guard's own copy at the moment an entry is handed
 //! to the journal, and on the journal's copy once that entry is durable.
 
+mod import;
+mod officers;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
 
 use hsm_device::{Identity, PublicKey};
-use hsm_policy::cometbft::ChainId;
+use hsm_policy::cometbft::{ChainId, Position};
 use hsm_policy::conflict::{Last, Mark};
+use hsm_policy::officers::{Nonce, Officers};
 use hsm_proto::v1 as wire;
 
 use super::entry;
+use officers::Authority;
 use snapshot::audit_mark;
+
+pub use officers::{Signed, officers_to_wire};
 
 /// The pinned keys and their marks.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +33,7 @@ pub struct State {
     audits: BTreeMap<String, AuditMark>,
     asked: u64,
     stopped: bool,
+    authority: Authority,
 }
 
 /// The last checkpoint of a device's own audit log.
@@ -60,6 +67,8 @@ pub struct ChainMark {
     pub mark: Mark,
     /// The entry that made `mark.last`; `None` where nothing was reserved yet.
     pub made: Option<Made>,
+    /// The last position at which an imported state knew another message: somebody signed twice.
+    pub contested: Option<Position>,
 }
 
 /// The reservation behind a mark.
@@ -108,6 +117,40 @@ impl State {
     #[must_use]
     pub fn mark(&self, key: &PublicKey, chain: &ChainId) -> Option<&ChainMark> {
         self.keys.get(key)?.chains.get(chain).map(Box::as_ref)
+    }
+
+    /// The chains and positions at which an imported state knew another message of this key.
+    #[must_use]
+    pub fn contested_chains(&self, name: &str) -> Vec<(ChainId, Position)> {
+        let key = self.pinned(name).and_then(|key| self.keys.get(&key));
+        let chains = key.into_iter().flat_map(|key| &key.chains);
+        chains
+            .filter_map(|(chain, mark)| Some((chain.clone(), mark.contested?)))
+            .collect()
+    }
+
+    /// A name and the key itself, where a public key with these raw bytes has a mark on the chain.
+    #[must_use]
+    pub fn known_as(&self, public_key: &[u8], chain: &ChainId) -> Option<(String, PublicKey)> {
+        let mut keys = self.keys.iter();
+        let (key, known) = keys.find(|(key, known)| {
+            key.as_bytes() == public_key && known.chains.contains_key(chain)
+        })?;
+        Some((known.names.first()?.clone(), *key))
+    }
+
+    /// The names and chains of the marks at which an imported state knew another message.
+    #[must_use]
+    pub fn contested(&self) -> Vec<(String, String)> {
+        let keys = self.keys.values();
+        let marks = keys.flat_map(|key| {
+            let contested = key
+                .chains
+                .iter()
+                .filter(|(_, mark)| mark.contested.is_some());
+            contested.map(|(chain, _)| (key.names.join(", "), chain.to_string()))
+        });
+        marks.collect()
     }
 
     /// Who the device of this name has to be, where that was pinned.
@@ -166,6 +209,18 @@ impl State {
             Event::KeyAdvanced(advanced) => self.plan_advance(advanced),
             Event::Reserved(reserved) => self.plan_mark(reserved),
             Event::Signed(signed) => self.plan_signed(signed),
+            Event::OfficersSet(set) => {
+                let (officers, used) = self.plan_officers(set)?;
+                Ok(Change::Officers(officers, used))
+            }
+            Event::StateImported(imported) => self.plan_import(&imported),
+            Event::KeyRecovered(recovered) => {
+                let used = self.plan_authorisation(recovered.authorisation.as_ref())?;
+                let pinned = recovered
+                    .pinned
+                    .ok_or("a recovered key that is not named")?;
+                Ok(Change::Authorised(Box::new(self.plan_pin(pinned)?), used))
+            }
         }
     }
 
@@ -188,6 +243,17 @@ impl State {
                 self.commit_pin(place, pinned);
                 self.devices.extend(devices);
             }
+            Change::Officers(officers, used) => {
+                self.authority.officers = Some(officers);
+                if let Some(used) = used {
+                    self.commit_authorisation(time.seconds, used);
+                }
+            }
+            Change::Authorised(change, used) => {
+                self.commit_authorisation(time.seconds, used);
+                self.commit(index, time, *change);
+            }
+            Change::Import(place, import) => self.commit_import(index, time, &place, *import),
             Change::Advance(place, height) => {
                 if let Some(known) = self.at(&place) {
                     known.mark.initial_height = height;
@@ -264,8 +330,14 @@ impl State {
             initial_height: pinned.initial_height,
             last: None,
         };
-        key.chains
-            .insert(chain, Box::new(ChainMark { mark, made: None }));
+        key.chains.insert(
+            chain,
+            Box::new(ChainMark {
+                mark,
+                made: None,
+                contested: None,
+            }),
+        );
         for device in pinned.devices {
             if !key.devices.contains(&device) {
                 key.devices.push(device);
@@ -368,4 +440,8 @@ pub(super) enum Change {
     Advance(Place, i64),
     Mark(Place, Last, Option<Signatures>),
     Signed(Place, u64, Signatures),
+    Officers(Officers, Option<(Nonce, i64)>),
+    Import(Place, Box<import::Import>),
+    /// A change that officers allowed, and the nonce that it uses up.
+    Authorised(Box<Change>, (Nonce, i64)),
 }

@@ -159,6 +159,9 @@ impl From<guard::Error> for Refusal {
             guard::Error::Journal(error) => error.into(),
             guard::Error::AlreadyKnown(_)
             | guard::Error::NotAbove { .. }
+            | guard::Error::NoOfficers { .. }
+            | guard::Error::Officers(_)
+            | guard::Error::Statement(_)
             | guard::Error::Internal(_) => {
                 tracing::error!(error = message, "the guard failed");
                 Self::new(Reason::Internal, "a fault of hsmd; its log has the details")

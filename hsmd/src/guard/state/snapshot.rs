@@ -7,13 +7,16 @@ use hsm_policy::conflict::{Last, Mark};
 use hsm_proto::v1 as wire;
 use prost::Message as _;
 
+use super::officers::Authority;
 use super::{AuditMark, ChainMark, Made, PinnedKey, Signatures, State};
 use crate::guard::entry;
 
 impl hsm_journal::State for State {
     fn restore(snapshot: &[u8]) -> Result<Self, String> {
         let snapshot = wire::Snapshot::decode(snapshot).map_err(|error| error.to_string())?;
+        let authority = Authority::restore(&snapshot)?;
         let mut state = Self::new(snapshot.deployment_id);
+        state.authority = authority;
         state.policy_digest = snapshot.policy_digest;
         state.asked = snapshot.asked;
         state.stopped = snapshot.stopped;
@@ -83,7 +86,7 @@ impl hsm_journal::State for State {
             })
             .collect();
         keys.sort_by(|a, b| a.names.cmp(&b.names));
-        let snapshot = wire::Snapshot {
+        let mut snapshot = wire::Snapshot {
             deployment_id: self.deployment_id.clone(),
             keys,
             policy_digest: self.policy_digest.clone(),
@@ -95,7 +98,9 @@ impl hsm_journal::State for State {
             audit_marks: self.audits.iter().map(audit_to_wire).collect(),
             asked: self.asked,
             stopped: self.stopped,
+            ..wire::Snapshot::default()
         };
+        self.authority.save(&mut snapshot);
         snapshot.encode_to_vec()
     }
 }
@@ -131,6 +136,7 @@ fn mark_to_wire(chain: &ChainId, known: &ChainMark) -> wire::Mark {
     let mut mark = wire::Mark {
         chain_id: chain.to_string(),
         initial_height: known.mark.initial_height,
+        contested: known.contested.map(entry::position_to_wire),
         ..wire::Mark::default()
     };
     if let (Some(last), Some(made)) = (&known.mark.last, &known.made) {
@@ -156,6 +162,10 @@ fn mark_from_wire(mark: wire::Mark) -> Result<ChainMark, String> {
             last: None,
         },
         made: None,
+        contested: match mark.contested {
+            Some(contested) => Some(entry::position_from_wire(Some(contested))?),
+            None => None,
+        },
     };
     if mark.position.is_some() {
         known.mark.last = Some(Last {
