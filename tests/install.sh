@@ -3,6 +3,7 @@
 #
 #   tests/install.sh build   tpm2-tss, which the feature `tpm` links; the other steps begin with it
 #   tests/install.sh test    swtpm, SoftHSM, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
+#   tests/install.sh test    SoftHSM, openssl, ssh-keygen, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
 #                            YubiHSM's own Python library
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with
@@ -64,6 +65,11 @@ softhsm() {
 openssl_and_prlimit() {
     if ! command -v openssl > /dev/null; then apt openssl; fi
     if ! command -v prlimit > /dev/null; then apt util-linux; fi
+}
+
+# What officers sign with.
+ssh_keygen() {
+    if ! command -v ssh-keygen > /dev/null; then apt openssh-client; fi
 }
 
 systemd() {
@@ -153,6 +159,7 @@ case ${1-} in
         swtpm
         softhsm
         openssl_and_prlimit
+        ssh_keygen
         systemd
         yubihsm_python
         go_toolchain

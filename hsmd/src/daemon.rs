@@ -159,6 +159,9 @@ impl Daemon {
         }
         let stopped = guard.inspect(guard::State::stopped)?;
         devices::pin(keyring.devices(), &guard)?;
+        for (key, chain) in guard.inspect(guard::State::contested)? {
+            metrics.contested(&key, &chain);
+        }
         let about = About {
             started: SystemTime::now(),
             mock: config.has_mock(),

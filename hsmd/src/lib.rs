@@ -21,6 +21,7 @@ pub mod key;
 pub mod keyring;
 pub mod line;
 pub mod metrics;
+pub mod moves;
 pub mod service;
 mod sync;
 pub mod transport;

@@ -13,6 +13,7 @@
 //! | [`fleet`] | several sentries that ask one hsmd with several keys, without an hsm-sentry between |
 //! | [`http`] | GET from a loopback server |
 //! | [`node`] | plays a CometBFT node towards a signer: the privval protocol over UNIX sockets and TCP |
+//! | [`officers`] | officers, and what they sign with ssh-keygen |
 //! | [`process`] | child processes, their logs, and waiting |
 //! | [`sentry`] | a running hsm-sentry |
 //! | [`sign_bytes`] | canonical sign bytes by tendermint-proto, and the verification of signatures |
@@ -39,6 +40,7 @@ pub mod daemon;
 pub mod fleet;
 pub mod http;
 pub mod node;
+pub mod officers;
 pub mod process;
 pub mod sentry;
 pub mod sign_bytes;

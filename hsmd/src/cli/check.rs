@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     let (policy, digest) = daemon::read_policy(&config)?;
     if arguments.printed.json {
         let grants: Vec<_> = policy.grants().map(grant_json).collect();
-        println!(
+        say!(
             "{:#}",
             json!({
                 "config": config.file.display().to_string(),
@@ -37,25 +37,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
         );
         return Ok(());
     }
-    println!("{}: good", config.file.display());
-    println!(
+    say!("{}: good", config.file.display());
+    say!(
         "{}: good, sha256 {}",
         config.policy.display(),
         hex::encode(digest)
     );
     if unseen_key {
-        println!(
+        say!(
             "{}: not checked: a credential of the service, which alone sees it",
             config.listen.private_key.display()
         );
     }
     if config.has_mock() {
-        println!("MOCK HSM: the keys are protected by nothing");
+        say!("MOCK HSM: the keys are protected by nothing");
     }
-    println!("\nWho may have what signed; everything else is denied:\n");
+    say!("\nWho may have what signed; everything else is denied:\n");
     let rows: Vec<[String; 5]> = policy.grants().flat_map(rows).collect();
-    print_table(["caller", "key", "chain", "kinds", "limits"], &rows);
-    Ok(())
+    print_table(["caller", "key", "chain", "kinds", "limits"], &rows)
 }
 
 fn rows(grant: &Grant) -> impl Iterator<Item = [String; 5]> {
@@ -98,22 +97,24 @@ fn grant_json(grant: &Grant) -> Value {
     })
 }
 
-fn print_table<const N: usize>(head: [&str; N], rows: &[[String; N]]) {
+fn print_table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Result<(), Error> {
     let mut widths = head.map(str::len);
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.len());
         }
     }
-    let line = |cells: &[&str]| {
+    let line = |cells: &[&str]| -> Result<(), Error> {
         let padded = cells
             .iter()
             .zip(&widths)
             .map(|(cell, &width)| format!("{cell:width$}"));
-        println!("  {}", padded.collect::<Vec<_>>().join("  ").trim_end());
+        say!("  {}", padded.collect::<Vec<_>>().join("  ").trim_end());
+        Ok(())
     };
-    line(&head);
+    line(&head)?;
     for row in rows {
-        line(&row.each_ref().map(String::as_str));
+        line(&row.each_ref().map(String::as_str))?;
     }
+    Ok(())
 }

@@ -7,8 +7,9 @@ use clap::Args;
 use hsm_proto::v1 as wire;
 
 use super::{Error, block_on, key, run, state};
+use crate::daemon::{self, Started};
 use crate::development::{self, Prepared, Wanted};
-use crate::{daemon, hardening};
+use crate::hardening;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -44,20 +45,27 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     prepared.put_key()?;
     make_key_known(&prepared)?;
     run::serve(&prepared.config, |started| {
-        println!("hsmd signs with a MOCK HSM, which protects nothing: for development only");
-        println!("  sentries connect to  {}", started.address);
-        println!("  hsmd's config        {}", prepared.config.file.display());
-        println!(
-            "  hsm-sentry's config  {}",
-            prepared.sentry_config.display()
-        );
-        println!(
-            "  key, chain           {}, {}",
-            prepared.key, prepared.chain_id
-        );
-        println!("  node's privval       privval.sock beside it");
-        println!("stop with ctrl-c");
+        // Whoever closed the output still has the daemon.
+        let _ = print(&prepared, started);
     })
+}
+
+fn print(prepared: &Prepared, started: Started) -> Result<(), Error> {
+    say!("hsmd signs with a MOCK HSM, which protects nothing: for development only");
+    say!("  sentries connect to  {}", started.address);
+    say!("  hsmd's config        {}", prepared.config.file.display());
+    say!(
+        "  hsm-sentry's config  {}",
+        prepared.sentry_config.display()
+    );
+    say!(
+        "  key, chain           {}, {}",
+        prepared.key,
+        prepared.chain_id
+    );
+    say!("  node's privval       privval.sock beside it");
+    say!("stop with ctrl-c");
+    Ok(())
 }
 
 /// At height 0, unless an earlier run made it known.

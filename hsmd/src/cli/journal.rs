@@ -1,5 +1,7 @@
 //! `hsmd journal show`: every entry, oldest first, from the files themselves.
 
+mod moved;
+
 use std::io::Write as _;
 
 use clap::Subcommand;
@@ -8,7 +10,7 @@ use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use serde_json::{Value, json};
 
-use super::{Error, Printed, show};
+use super::{Error, Printed, out, show};
 use crate::guard::entry;
 
 #[derive(Subcommand)]
@@ -23,12 +25,12 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
     let reader = hsm_journal::read(&config.state_dir)?;
     let Beginning { segment, index } = reader.beginning();
     if index > 0 {
-        eprintln!(
+        out::note(&format!(
             "the journal in {} begins with segment {segment}: entries 0 to {} stand in earlier segments, which \
              are not there; put them back to see and verify all of it",
             config.state_dir.display(),
             index - 1
-        );
+        ));
     }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for read in reader {
@@ -71,6 +73,9 @@ fn as_text(event: &Event) -> String {
             "key pinned       {} on {}, nothing at or below {}",
             pinned.key, pinned.chain_id, pinned.initial_height
         ),
+        Event::OfficersSet(_) | Event::StateImported(_) | Event::KeyRecovered(_) => {
+            moved::as_text(event)
+        }
         Event::KeyAdvanced(advanced) => format!(
             "key advanced     {} on {}, nothing at or below {}",
             advanced.key, advanced.chain_id, advanced.initial_height
@@ -197,7 +202,7 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
             json!({
                 "kind": bound.kind,
                 "counter": bound.counter,
-                "document": String::from_utf8_lossy(&bound.document),
+                "authorisation": bound.authorisation.as_ref().map(moved::authorisation),
             }),
         ),
         Event::AnchorAdvanced(advanced) => ("anchor_advanced", advanced_json(advanced)),
@@ -210,7 +215,7 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
             json!({
                 "size": tail.size,
                 "root": hex::encode(&tail.root),
-                "document": String::from_utf8_lossy(&tail.document),
+                "authorisation": tail.authorisation.as_ref().map(moved::authorisation),
             }),
         ),
         Event::DeviceAdded(added) => (
@@ -239,6 +244,9 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
             }),
         ),
         Event::Refused(refused) => ("refused", refused_json(refused)),
+        Event::OfficersSet(_) | Event::StateImported(_) | Event::KeyRecovered(_) => {
+            moved::as_json(event)
+        }
     };
     if let Some(fields) = fields.as_object_mut() {
         fields.insert("index".to_owned(), index.into());

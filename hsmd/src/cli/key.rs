@@ -1,11 +1,13 @@
 //! `hsmd key init|advance|device|list|show`.
 
+mod recover;
+
 use clap::{Args, Subcommand, ValueEnum};
 use hsm_device::{Algorithm, PublicKey};
 use hsm_proto::v1 as wire;
 use serde_json::json;
 
-use super::{Configured, Error, Printed, admin, block_on, show};
+use super::{Configured, Error, Printed, admin, block_on, out, show};
 use crate::config::Config;
 use crate::{daemon, devices, hardening, key};
 
@@ -34,8 +36,15 @@ pub(super) struct Init {
     chain: String,
     /// Nothing at or below this height is signed. 0 for a chain that has not started; for one that has,
     /// a height that the key's earlier signer surely did not pass.
-    #[arg(long, value_name = "H")]
-    height: i64,
+    #[arg(
+        long,
+        value_name = "H",
+        required_unless_present = "recovered",
+        conflicts_with = "recovered"
+    )]
+    height: Option<i64>,
+    #[command(flatten)]
+    recovered: recover::Recovered,
     #[command(flatten)]
     configured: Configured,
     /// Run as root, where no daemon runs. Files that are made then belong to root.
@@ -117,13 +126,13 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
         Command::Init(init) => {
             let state = block_on(init_key(init))?;
             if init.json {
-                println!("{:#}", show::key_json(&state));
+                say!("{:#}", show::key_json(&state));
                 return Ok(());
             }
             let public_key = hex::encode(&state.public_key);
-            println!("key {} is known; public key {public_key}", state.key);
+            say!("key {} is known; public key {public_key}", state.key);
             for chain in &state.chains {
-                println!("  {}", show::chain_line(chain));
+                say!("  {}", show::chain_line(chain));
             }
             Ok(())
         }
@@ -136,11 +145,22 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
 
 /// Through the running daemon, or else on the journal itself: its lock keeps the two apart.
 async fn init_key(init: &Init) -> Result<wire::KeyState, Error> {
+    let Some(height) = init.height else {
+        let (name, chain) = (&init.name, &init.chain);
+        return recover::run(
+            &init.recovered,
+            name,
+            chain,
+            &init.configured,
+            init.allow_root,
+        )
+        .await;
+    };
     let config = init.configured.load_to_look()?;
     let request = wire::InitKeyRequest {
         key: init.name.clone(),
         chain_id: init.chain.clone(),
-        height: init.height,
+        height,
     };
     if let Some(mut client) = admin::find(&config.admin_socket).await? {
         let answer = client.init_key(request).await;
@@ -170,11 +190,11 @@ fn advance_key(advance: &Advance) -> Result<(), Error> {
     })?;
     let key = state.key.unwrap_or_default();
     if advance.json {
-        println!("{:#}", show::key_json(&key));
+        say!("{:#}", show::key_json(&key));
         return Ok(());
     }
     for chain in &key.chains {
-        println!("{}", show::chain_line(chain));
+        say!("{}", show::chain_line(chain));
     }
     Ok(())
 }
@@ -195,11 +215,11 @@ fn add_device(add: &AddDevice) -> Result<(), Error> {
     })?;
     let key = answer.key.unwrap_or_default();
     if add.json {
-        println!("{:#}", show::key_json(&key));
+        say!("{:#}", show::key_json(&key));
         return Ok(());
     }
     let (device, serial) = (&add.device, &add.serial);
-    println!(
+    say!(
         "device {device} with serial number {serial} is pinned for key {}",
         key.key
     );
@@ -239,7 +259,7 @@ fn list(printed: &Printed) -> Result<(), Error> {
     let keys = block_on(fetch(&printed.configured))?;
     if printed.json {
         let keys: Vec<_> = keys.iter().map(show::key_json).collect();
-        println!("{:#}", json!({ "keys": keys }));
+        say!("{:#}", json!({ "keys": keys }));
         return Ok(());
     }
     for key in keys {
@@ -248,7 +268,7 @@ fn list(printed: &Printed) -> Result<(), Error> {
             bytes => hex::encode(bytes),
         };
         let algorithm = show::algorithm(key.algorithm);
-        println!(
+        say!(
             "{}  {algorithm}  {public_key}  in {}",
             key.key,
             key.devices.join(", ")
@@ -269,7 +289,7 @@ fn show_key(show: &Show) -> Result<(), Error> {
             )
         })?;
     if let (Format::Json, _) = (show.format, ()) {
-        println!("{:#}", show::key_json(key));
+        say!("{:#}", show::key_json(key));
         return Ok(());
     }
     if key.public_key.is_empty() {
@@ -279,16 +299,20 @@ fn show_key(show: &Show) -> Result<(), Error> {
     }
     match show.format {
         Format::Json => {}
-        Format::Cosmos => println!("{}", show::cosmos(key)),
-        Format::Cometbft => println!("{:#}", show::cometbft(key)),
-        Format::Pem => print!("{}", public_key(key)?.spki_pem()?),
+        Format::Cosmos => {
+            say!("{}", show::cosmos(key));
+        }
+        Format::Cometbft => {
+            say!("{:#}", show::cometbft(key));
+        }
+        Format::Pem => out::whole(format_args!("{}", public_key(key)?.spki_pem()?))?,
         Format::Text => {
-            println!("key         {}", key.key);
-            println!("algorithm   {}", show::algorithm(key.algorithm));
-            println!("public key  {}", hex::encode(&key.public_key));
-            println!("devices     {}", key.devices.join(", "));
+            say!("key         {}", key.key);
+            say!("algorithm   {}", show::algorithm(key.algorithm));
+            say!("public key  {}", hex::encode(&key.public_key));
+            say!("devices     {}", key.devices.join(", "));
             for chain in &key.chains {
-                println!("chain       {}", show::chain_line(chain));
+                say!("chain       {}", show::chain_line(chain));
             }
         }
     }

@@ -1,10 +1,14 @@
 //! The command line of `hsmd`. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
+#[macro_use]
+mod out;
 mod admin;
 mod check;
 #[cfg(feature = "mock")]
 mod dev;
 mod doctor;
+mod evidence;
+mod holder;
 mod journal;
 mod key;
 mod run;
@@ -12,6 +16,7 @@ mod show;
 mod state;
 mod status;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -47,7 +52,7 @@ enum Command {
     /// Make keys known, and show them.
     #[command(subcommand)]
     Key(key::Command),
-    /// Create the state of a new deployment, and show the marks.
+    /// Create the state of a new deployment, show the marks, take them from other signers, ask officers.
     #[command(subcommand)]
     State(state::Command),
     /// Read the journal.
@@ -99,8 +104,10 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough.
+        Err(error) if error.is::<out::Closed>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hsmd: {error}");
+            let _ = writeln!(std::io::stderr(), "hsmd: {error}");
             ExitCode::FAILURE
         }
     }

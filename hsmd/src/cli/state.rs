@@ -1,9 +1,14 @@
-//! `hsmd state init|show`.
+//! `hsmd state init|show|export|import|officers|set-officers|request|rebind-anchor|accept-tail`.
+
+mod carry;
+mod doubt;
+mod officers;
 
 use std::time::SystemTime;
 
 use clap::Subcommand;
 use hsm_journal::State as _;
+use hsm_policy::officers::Officers;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use serde_json::json;
@@ -14,7 +19,9 @@ use crate::config::{Anchor, Config};
 use crate::devices;
 use crate::guard::State;
 use crate::guard::entry;
-use crate::hardening;
+use crate::{daemon, hardening};
+
+pub(in crate::cli) use officers::SignedFiles;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -22,10 +29,27 @@ pub(super) enum Command {
     Init(Init),
     /// Print every key's mark on every chain, as the running daemon holds it.
     Show(Printed),
+    /// Print the marks, for another hsmd or another signer.
+    Export(carry::Export),
+    /// Raise marks to what another signer's state says. Nothing is ever lowered.
+    Import(carry::Import),
+    /// Who the deployment's officers are.
+    Officers(Printed),
+    /// Replace the officers, by a document that enough of the old ones signed.
+    SetOfficers(officers::SetArguments),
+    /// Print a document for officers to sign, with a fresh nonce.
+    Request(officers::Request),
+    /// Bind the state to the rollback anchor that the configuration names, which is made where it is not there, or to
+    /// none, by a document that enough officers signed. hsmd must not run.
+    RebindAnchor(doubt::RebindArguments),
+    /// Have keys sign below their ceilings again after an unclean end, by a document that enough officers signed.
+    AcceptTail(doubt::AcceptArguments),
 }
 
 #[derive(clap::Args)]
 pub(super) struct Init {
+    #[command(flatten)]
+    officers: officers::Named,
     #[command(flatten)]
     configured: Configured,
     /// Run as root. The files then belong to root.
@@ -42,15 +66,26 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
                 config if config.state.anchor != Anchor::None => init.configured.load()?,
                 config => config,
             };
+            let officers = init.officers.read()?;
             create(&config)?;
-            println!(
+            if let Some(officers) = officers {
+                block_on(name_officers(&config, &officers))?;
+            }
+            say!(
                 "created the journal of a new deployment in {}",
                 config.state_dir.display()
             );
-            println!("next: hsmd key init NAME --chain ID --height H");
+            say!("next: hsmd key init NAME --chain ID --height H");
             Ok(())
         }
         Command::Show(printed) => show(printed),
+        Command::Export(export) => carry::export(export),
+        Command::Import(import) => carry::import(import),
+        Command::Officers(printed) => officers::show(printed),
+        Command::SetOfficers(arguments) => officers::set(arguments),
+        Command::Request(request) => officers::request(request),
+        Command::RebindAnchor(arguments) => doubt::rebind(arguments),
+        Command::AcceptTail(arguments) => doubt::accept(arguments),
     }
 }
 
@@ -69,7 +104,7 @@ pub(super) fn create(config: &Config) -> Result<(), Error> {
     let anchor = anchor.map(|(kind, counter)| wire::AnchorBound {
         kind: kind.to_owned(),
         counter,
-        document: Vec::new(),
+        authorisation: None,
     });
     let first = entry::encode(
         SystemTime::now(),
@@ -94,6 +129,13 @@ async fn make_anchor(
     Ok(made?)
 }
 
+async fn name_officers(config: &Config, officers: &Officers) -> Result<(), Error> {
+    let guard = daemon::open_guard(config)?;
+    let named = guard.name_officers(officers, SystemTime::now()).await;
+    guard.close()?;
+    Ok(named?)
+}
+
 fn show(printed: &Printed) -> Result<(), Error> {
     let config = printed.configured.load_to_look()?;
     let keys = block_on(async {
@@ -106,19 +148,19 @@ fn show(printed: &Printed) -> Result<(), Error> {
     })?;
     if printed.json {
         let keys: Vec<_> = keys.iter().map(show::key_json).collect();
-        println!("{:#}", json!({ "keys": keys }));
+        say!("{:#}", json!({ "keys": keys }));
         return Ok(());
     }
     for key in keys {
-        println!("{}", key.key);
+        say!("{}", key.key);
         if key.chains.is_empty() {
-            println!(
+            say!(
                 "  not made known: `hsmd key init {} --chain ID --height H`",
                 key.key
             );
         }
         for chain in &key.chains {
-            println!("  {}", show::chain_line(chain));
+            say!("  {}", show::chain_line(chain));
         }
     }
     Ok(())

@@ -15,9 +15,9 @@ pub(super) fn run(printed: &Printed) -> Result<(), Error> {
             .into_inner())
     })?;
     if printed.json {
-        println!("{:#}", as_json(&status));
+        say!("{:#}", as_json(&status));
     } else {
-        print_text(&status);
+        print_text(&status)?;
     }
     Ok(())
 }
@@ -62,72 +62,80 @@ fn as_json(status: &wire::GetStatusResponse) -> serde_json::Value {
     })
 }
 
-fn print_text(status: &wire::GetStatusResponse) {
+fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
     let journal = status.journal.clone().unwrap_or_default();
     if status.mock {
-        println!("MOCK HSM: the keys are protected by nothing");
+        say!("MOCK HSM: the keys are protected by nothing");
     }
-    println!(
+    say!(
         "hsmd         {} since {}",
         status.version,
         show::moment(status.started.as_ref())
     );
-    println!("listens      {}", status.address);
-    println!(
+    say!("listens      {}", status.address);
+    say!(
         "certificate  until {}",
         show::moment(status.certificate_expires.as_ref())
     );
-    println!(
+    say!(
         "policy       {} sha256 {}",
         status.policy_path,
         hex::encode(&status.policy_digest)
     );
-    println!(
+    say!(
         "journal      {} entries durable, segment {}, in {}",
-        journal.durable_entries, journal.segment, journal.directory
+        journal.durable_entries,
+        journal.segment,
+        journal.directory
     );
-    println!("             root {}", hex::encode(&journal.root));
+    say!("             root {}", hex::encode(&journal.root));
     if !journal.fault.is_empty() {
-        println!("             NOT SIGNING: {}", journal.fault);
+        say!("             NOT SIGNING: {}", journal.fault);
     }
     match status.anchor.as_str() {
-        "none" => println!(
-            "anchor       none: a restored disk image or backup of the journal signs again what was \
-             signed since"
-        ),
-        anchor => print_anchor(anchor, &status.anchor_status.clone().unwrap_or_default()),
+        "none" => {
+            say!(
+                "anchor       none: a restored disk image or backup of the journal signs again what was \
+                 signed since"
+            );
+        }
+        anchor => print_anchor(anchor, &status.anchor_status.clone().unwrap_or_default())?,
     }
     for device in &status.devices {
         let (name, backend, state) = (&device.name, &device.backend, &device.state);
-        println!(
+        say!(
             "device       {name} ({backend}) {state} {} {}",
-            device.serial, device.firmware
+            device.serial,
+            device.firmware
         );
         if !device.fault.is_empty() {
-            println!("             last fault: {}", device.fault);
+            say!("             last fault: {}", device.fault);
         }
     }
+    Ok(())
 }
 
-fn print_anchor(kind: &str, anchor: &wire::AnchorStatus) {
+fn print_anchor(kind: &str, anchor: &wire::AnchorStatus) -> Result<(), Error> {
     let (window, spare, interval) = (anchor.window, anchor.spare, anchor.interval_seconds);
-    println!(
+    say!(
         "anchor       {kind} at {}, advanced {} times since the start",
-        anchor.counter, anchor.advances
+        anchor.counter,
+        anchor.advances
     );
-    println!(
+    say!(
         "             opens {window} heights, advances when fewer than {spare} are left, in the long run not more often \
          than every {interval} s"
     );
     if !anchor.fault.is_empty() {
-        println!("             NOT ADVANCED: {}", anchor.fault);
+        say!("             NOT ADVANCED: {}", anchor.fault);
     }
     if anchor.unproven_size > 0 {
-        println!(
+        say!(
             "             nothing proves that the journal of {} entries with root {}, found after an unclean end, holds \
              all that was signed",
             anchor.unproven_size,
             hex::encode(&anchor.unproven_root)
         );
     }
+    Ok(())
 }

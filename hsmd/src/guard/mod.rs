@@ -6,6 +6,7 @@
 mod anchor;
 pub mod entry;
 mod last_entry;
+mod moves;
 mod refusals;
 mod reservation;
 mod state;
@@ -29,7 +30,8 @@ pub use last_entry::LastEntry;
 pub use refusals::Refusals;
 pub use reservation::Reservation;
 pub use state::{
-    AnchorMark, AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, State, Tail,
+    AnchorMark, AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, Signed, State, Tail,
+    officers_to_wire,
 };
 
 use anchor::{Advances, Outside};
@@ -125,6 +127,22 @@ pub enum Error {
         /// The size of the one in doubt.
         found: Option<u64>,
     },
+    /// Something that only officers may decide, and there are none.
+    #[error(
+        "{kind} needs officers, and this deployment has none: they are named while the state is new, with \
+         `hsmd state init --officers FILE --threshold M`; to have some, create new state so, make the keys \
+         known there, and bring their marks over with `hsmd state export` and `hsmd state import`"
+    )]
+    NoOfficers {
+        /// The kind of document.
+        kind: &'static str,
+    },
+    /// What officers signed is refused.
+    #[error(transparent)]
+    Officers(#[from] hsm_policy::officers::Error),
+    /// A statement of the officers that does not fit what it is used for.
+    #[error("{0}")]
+    Statement(String),
     /// The journal took no entry, or could not make it durable.
     #[error(transparent)]
     Journal(#[from] hsm_journal::Error),
@@ -133,8 +151,15 @@ pub enum Error {
     Internal(String),
 }
 
-/// A reservation, where its entry stands, and the hash of its leaf where it was made since the start.
-type Decided = (Reservation, Ticket, Option<hsm_journal::Hash>);
+/// A reservation, and the entry that it waits for.
+type Decided = (Reservation, Appended);
+
+/// Where an entry stands.
+struct Appended {
+    ticket: Ticket,
+    /// The leaf's RFC 6962 hash. None for what was reserved before the start, or where nothing is written down.
+    leaf: Option<hsm_journal::Hash>,
+}
 
 /// What a caller wants to have signed.
 #[derive(Clone, Copy, Debug)]
@@ -184,7 +209,7 @@ impl Guard {
         ask: Ask<'_>,
         now: SystemTime,
     ) -> Result<Reservation, Error> {
-        let (reservation, ticket, leaf) = loop {
+        let (reservation, entry) = loop {
             let advance = self.advances.subscribe();
             match self.decide(ask, now) {
                 // Above the ceiling: the anchor is advanced first.
@@ -192,12 +217,7 @@ impl Guard {
                 decided => break decided?,
             }
         };
-        self.journal.durable(ticket).await?;
-        // What was reserved before the start lies before the entry that was written down then.
-        if let (Some(last), Some(leaf)) = (&self.last_entry, leaf) {
-            last.write(ticket.index(), &leaf)
-                .map_err(Error::LastEntry)?;
-        }
+        self.settle(entry).await?;
         Ok(reservation)
     }
 
@@ -247,19 +267,18 @@ impl Guard {
                 return Err(Error::Internal("a repetition of nothing".to_owned()));
             }
         };
-        let ticket = match repeated {
-            Some(index) => Ticket::of(index),
+        let entry = match repeated {
+            Some(index) => Appended {
+                ticket: Ticket::of(index),
+                leaf: earlier.and_then(|(_, made)| made.leaf),
+            },
             None => {
                 let event = Event::Reserved(reservation.event(ask));
                 self.append(&mut state, now, event, Urgency::Now)?
             }
         };
-        reservation.index = ticket.index();
-        let made = state
-            .mark(ask.public_key, ask.message.chain_id())
-            .and_then(|known| known.made.as_ref());
-        let leaf = made.and_then(|made| made.leaf);
-        Ok((reservation, ticket, leaf))
+        reservation.index = entry.ticket.index();
+        Ok((reservation, entry))
     }
 
     fn outside(state: &mut State, ask: Ask<'_>, height: i64, outside: Outside) -> Error {
@@ -327,17 +346,11 @@ impl Guard {
     ///
     /// [`Error::Journal`] where it could not be made so.
     pub async fn record_durably(&self, event: Event, now: SystemTime) -> Result<(), Error> {
-        let leaf = hsm_journal::leaf_hash(&entry::encode(now, event.clone()));
-        let ticket = {
+        let entry = {
             let mut state = self.lock()?;
             self.append(&mut state, now, event, Urgency::Now)?
         };
-        self.journal.durable(ticket).await?;
-        if let Some(last) = &self.last_entry {
-            last.write(ticket.index(), &leaf)
-                .map_err(Error::LastEntry)?;
-        }
-        Ok(())
+        self.settle(entry).await
     }
 
     /// Makes a public key known under a name for one chain: nothing at or below `initial_height` is
@@ -368,7 +381,7 @@ impl Guard {
             initial_height,
             devices: devices.into_iter().map(|(device, _)| device).collect(),
         });
-        let ticket = {
+        let entry = {
             let mut state = self.lock()?;
             if let Some(known) = state.pinned(name)
                 && known != *public_key
@@ -392,7 +405,7 @@ impl Guard {
             }
             self.append(&mut state, now, event, Urgency::Now)?
         };
-        Ok(self.journal.durable(ticket).await?)
+        self.settle(entry).await
     }
 
     /// Raises the height at or below which a key signs nothing on a chain. Durable on return.
@@ -407,7 +420,7 @@ impl Guard {
         height: i64,
         now: SystemTime,
     ) -> Result<(), Error> {
-        let ticket = {
+        let entry = {
             let mut state = self.lock()?;
             let public_key = state.pinned(name);
             let known = public_key
@@ -433,7 +446,7 @@ impl Guard {
             });
             self.append(&mut state, now, event, Urgency::Now)?
         };
-        Ok(self.journal.durable(ticket).await?)
+        self.settle(entry).await
     }
 
     /// The public key that a name was pinned to.
@@ -469,6 +482,18 @@ impl Guard {
         Ok(self.journal.close()?)
     }
 
+    /// Waits until an entry is durable, and writes it down where a restored disk would lack it: nothing that was
+    /// promised since the image was taken is forgotten then.
+    async fn settle(&self, entry: Appended) -> Result<(), Error> {
+        self.journal.durable(entry.ticket).await?;
+        // What was reserved before the start lies before the entry that was written down then.
+        if let (Some(last), Some(leaf)) = (&self.last_entry, entry.leaf) {
+            last.write(entry.ticket.index(), &leaf)
+                .map_err(Error::LastEntry)?;
+        }
+        Ok(())
+    }
+
     /// Hands an event to the journal and takes it into the state, under the caller's lock, so that the
     /// order of entries is the order of decisions.
     fn append(
@@ -477,7 +502,7 @@ impl Guard {
         now: SystemTime,
         event: Event,
         urgency: Urgency,
-    ) -> Result<Ticket, Error> {
+    ) -> Result<Appended, Error> {
         let leaf = entry::encode(now, event.clone());
         let hash = self
             .last_entry
@@ -486,7 +511,7 @@ impl Guard {
         let change = state.plan(event).map_err(Error::Internal)?;
         let ticket = self.journal.append(leaf, urgency)?;
         state.commit(ticket.index(), &entry::wall_clock(now), hash, change);
-        Ok(ticket)
+        Ok(Appended { ticket, leaf: hash })
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>, Error> {

@@ -4,20 +4,25 @@
 //! to the journal, and on the journal's copy once that entry is durable.
 
 mod anchor;
+mod import;
+mod officers;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
 
 use hsm_device::{Identity, PublicKey};
-use hsm_policy::cometbft::ChainId;
+use hsm_policy::cometbft::{ChainId, Position};
 use hsm_policy::conflict::{Last, Mark};
+use hsm_policy::officers::{Nonce, Officers};
 use hsm_proto::v1 as wire;
 
 use super::entry;
 use anchor::AnchorChange;
+use officers::Authority;
 use snapshot::audit_mark;
 
 pub use anchor::{AnchorMark, Bounds, Tail};
+pub use officers::{Signed, officers_to_wire};
 
 /// The pinned keys and their marks.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +38,7 @@ pub struct State {
     stopped: bool,
     anchor: Option<AnchorMark>,
     unproven: Option<Tail>,
+    authority: Authority,
 }
 
 /// The last checkpoint of a device's own audit log.
@@ -68,6 +74,8 @@ pub struct ChainMark {
     pub made: Option<Made>,
     /// Between which heights it may sign; all 0 where there never was an anchor.
     pub bounds: Bounds,
+    /// The last position at which an imported state knew another message: somebody signed twice.
+    pub contested: Option<Position>,
 }
 
 /// The reservation behind a mark.
@@ -120,6 +128,40 @@ impl State {
         self.keys.get(key)?.chains.get(chain).map(Box::as_ref)
     }
 
+    /// The chains and positions at which an imported state knew another message of this key.
+    #[must_use]
+    pub fn contested_chains(&self, name: &str) -> Vec<(ChainId, Position)> {
+        let key = self.pinned(name).and_then(|key| self.keys.get(&key));
+        let chains = key.into_iter().flat_map(|key| &key.chains);
+        chains
+            .filter_map(|(chain, mark)| Some((chain.clone(), mark.contested?)))
+            .collect()
+    }
+
+    /// A name and the key itself, where a public key with these raw bytes has a mark on the chain.
+    #[must_use]
+    pub fn known_as(&self, public_key: &[u8], chain: &ChainId) -> Option<(String, PublicKey)> {
+        let mut keys = self.keys.iter();
+        let (key, known) = keys.find(|(key, known)| {
+            key.as_bytes() == public_key && known.chains.contains_key(chain)
+        })?;
+        Some((known.names.first()?.clone(), *key))
+    }
+
+    /// The names and chains of the marks at which an imported state knew another message.
+    #[must_use]
+    pub fn contested(&self) -> Vec<(String, String)> {
+        let keys = self.keys.values();
+        let marks = keys.flat_map(|key| {
+            let contested = key
+                .chains
+                .iter()
+                .filter(|(_, mark)| mark.contested.is_some());
+            contested.map(|(chain, _)| (key.names.join(", "), chain.to_string()))
+        });
+        marks.collect()
+    }
+
     /// Who the device of this name has to be, where that was pinned.
     #[must_use]
     pub fn device(&self, name: &str) -> Option<&Identity> {
@@ -167,7 +209,7 @@ impl State {
         use wire::entry::Event;
         match event {
             Event::StateCreated(created) => Ok(Change::Created(created)),
-            Event::AnchorBound(bound) => Ok(Self::plan_bound(bound)),
+            Event::AnchorBound(bound) => self.plan_rebound(bound),
             Event::AnchorAdvanced(advanced) => self.plan_advanced(advanced),
             Event::TailUnproven(unproven) => Self::plan_unproven(&unproven),
             Event::TailAccepted(accepted) => self.plan_accepted(&accepted),
@@ -181,6 +223,18 @@ impl State {
             Event::KeyAdvanced(advanced) => self.plan_advance(advanced),
             Event::Reserved(reserved) => self.plan_mark(reserved),
             Event::Signed(signed) => self.plan_signed(signed),
+            Event::OfficersSet(set) => {
+                let (officers, used) = self.plan_officers(set)?;
+                Ok(Change::Officers(officers, used))
+            }
+            Event::StateImported(imported) => self.plan_import(&imported),
+            Event::KeyRecovered(recovered) => {
+                let used = self.plan_authorisation(recovered.authorisation.as_ref())?;
+                let pinned = recovered
+                    .pinned
+                    .ok_or("a recovered key that is not named")?;
+                Ok(Change::Authorised(Box::new(self.plan_pin(pinned)?), used))
+            }
         }
     }
 
@@ -196,7 +250,7 @@ impl State {
             Change::None => {}
             Change::Created(created) => {
                 self.deployment_id = created.deployment_id;
-                if let Some(Change::Anchor(bound)) = created.anchor.map(Self::plan_bound) {
+                if let Some(bound) = created.anchor.map(Self::plan_bound) {
                     self.commit_anchor(bound);
                 }
             }
@@ -216,6 +270,17 @@ impl State {
                 self.commit_pin(place, pinned);
                 self.devices.extend(devices);
             }
+            Change::Officers(officers, used) => {
+                self.authority.officers = Some(officers);
+                if let Some(used) = used {
+                    self.commit_authorisation(time.seconds, used);
+                }
+            }
+            Change::Authorised(change, used) => {
+                self.commit_authorisation(time.seconds, used);
+                self.commit(index, time, leaf, *change);
+            }
+            Change::Import(place, import) => self.commit_import(index, time, &place, *import),
             Change::Advance(place, height) => {
                 if let Some(known) = self.at(&place) {
                     known.mark.initial_height = height;
@@ -296,6 +361,7 @@ impl State {
         let mark = ChainMark {
             mark,
             made: None,
+            contested: None,
             bounds: Bounds::default(),
         };
         key.chains.insert(chain, Box::new(mark));
@@ -404,4 +470,8 @@ pub(super) enum Change {
     Advance(Place, i64),
     Mark(Place, Last, Option<Signatures>),
     Signed(Place, u64, Signatures),
+    Officers(Officers, Option<(Nonce, i64)>),
+    Import(Place, Box<import::Import>),
+    /// A change that officers allowed, and the nonce that it uses up.
+    Authorised(Box<Change>, (Nonce, i64)),
 }
