@@ -2,7 +2,7 @@
 # Installs what the tests need and this machine lacks; run again, it does nothing.
 #
 #   tests/install.sh build   tpm2-tss, which the feature `tpm` links; the other steps begin with it
-#   tests/install.sh test    swtpm, SoftHSM, etcd, ip, openssl, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
+#   tests/install.sh test    swtpm, SoftHSM, etcd, ip, openssl, ssh-keygen, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
 #                            YubiHSM's own Python library, a witness of logs (torchwood's litewitness, with ssh-agent and sqlite for
 #                            it), the checker of exported logs
 #   tests/install.sh lint    cargo-deny
@@ -73,6 +73,11 @@ openssl_and_prlimit() {
 etcd() {
     if ! command -v etcd > /dev/null || ! command -v etcdctl > /dev/null; then apt etcd-server etcd-client; fi
     if ! command -v ip > /dev/null; then apt iproute2; fi
+}
+
+# What officers sign with.
+ssh_keygen() {
+    if ! command -v ssh-keygen > /dev/null; then apt openssh-client; fi
 }
 
 systemd() {
@@ -184,6 +189,7 @@ case ${1-} in
         softhsm
         openssl_and_prlimit
         etcd
+        ssh_keygen
         systemd
         yubihsm_python
         go_toolchain

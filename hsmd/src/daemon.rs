@@ -170,6 +170,9 @@ impl Daemon {
         let stopped = guard.inspect(guard::State::stopped)?;
         devices::pin(keyring.devices(), &guard)?;
         guard.inspect(|state| expect_signatures(&metrics, &policy, state))?;
+        for (key, chain) in guard.inspect(guard::State::contested)? {
+            metrics.contested(&key, &chain);
+        }
         let about = About {
             started: SystemTime::now(),
             mock: config.has_mock(),

@@ -329,6 +329,16 @@ fn of_key(about: &mut About<'_>, key: &Key, line: &Line) -> Result<(), guard::Er
             format!("{}: nothing at or below {}", chain.0, chain.1),
         );
     }
+    for chain in line.guard().inspect(|known| known.contested_chains(name))? {
+        about.problem(
+            "contested",
+            format!(
+                "two different messages were signed at {} on {}, one here and one by a signer whose state was \
+                 imported: switch that signer off; nothing more is signed at this position",
+                chain.1, chain.0
+            ),
+        );
+    }
     for chain in &granted {
         if !state.iter().any(|(known, _)| known == chain) {
             about.problem(

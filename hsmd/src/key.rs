@@ -94,10 +94,7 @@ pub async fn init(
     ledger: &Ledger,
     request: &wire::InitKeyRequest,
 ) -> Result<(), Error> {
-    let key = keyring.get(&request.key).ok_or_else(|| Error::UnknownKey {
-        name: request.key.clone(),
-        known: some_names(keyring),
-    })?;
+    let key = named(keyring, &request.key).map_err(|error| *error)?;
     let chain = ChainId::new(&request.chain_id).map_err(Error::InvalidChain)?;
     if request.height < 0 {
         return Err(Error::NegativeHeight(request.height));
@@ -129,6 +126,20 @@ pub async fn init(
         .await?;
     devices::pin(key.devices(), guard)?;
     Ok(())
+}
+
+/// The key of this name in the configuration.
+///
+/// # Errors
+///
+/// [`Error::UnknownKey`].
+pub fn named<'a>(keyring: &'a Keyring, name: &str) -> Result<&'a Key, Box<Error>> {
+    keyring.get(name).ok_or_else(|| {
+        Box::new(Error::UnknownKey {
+            name: name.to_owned(),
+            known: some_names(keyring),
+        })
+    })
 }
 
 /// Raises the height at or below which the key signs nothing on a chain. Durable on return.
@@ -299,7 +310,9 @@ impl Known {
     }
 }
 
-fn chain_state(chain: &ChainId, known: &ChainMark) -> wire::ChainState {
+/// A mark for the wire.
+#[must_use]
+pub fn chain_state(chain: &ChainId, known: &ChainMark) -> wire::ChainState {
     let last = known.mark.last.as_ref();
     wire::ChainState {
         chain_id: chain.to_string(),

@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod line;
 pub mod log;
 pub mod metrics;
+pub mod moves;
 pub mod service;
 mod sync;
 pub mod transport;

@@ -7,6 +7,14 @@
 //! - [`cometbft`]: a vote or a proposal in checked types, and the bytes that are signed for it.
 //! - [`grants`]: the policy document, and whether it permits the message.
 //! - [`conflict`]: whether the message conflicts with what was signed before.
+//!
+//! Beside them, for what only people may decide:
+//!
+//! - [`officers`]: who they are, and whether enough of them signed a document.
+//!
+//! And for keys that come from another signer, or go to one:
+//!
+//! - [`state_files`]: what it kept of what it signed.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +22,8 @@ pub mod cometbft;
 pub mod conflict;
 pub mod grants;
 pub mod identity;
+pub mod officers;
+pub mod state_files;
 
 /// Text from outside as an error shows it: quoted, escaped, and cut where it is long.
 fn quoted(text: &str) -> String {

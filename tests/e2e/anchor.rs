@@ -17,6 +17,7 @@ use hsm_tests::authority::{Identity, uri};
 use hsm_tests::binaries::needs;
 use hsm_tests::client::{Client, reason};
 use hsm_tests::daemon::{ALL_KINDS, Daemon, allow_root, grant};
+use hsm_tests::officers::Officers;
 use hsm_tests::process::{PATIENCE, Scratch, wait_for};
 use hsm_tests::swtpm::Swtpm;
 use serde_json::Value;
@@ -43,6 +44,7 @@ struct Computer {
     daemon: Daemon,
     tpm: Option<Swtpm>,
     sentry: Identity,
+    officers: Officers,
     scratch: Scratch,
     /// On a tmpfs, as `/run` is.
     run: Scratch,
@@ -65,7 +67,13 @@ impl Computer {
         let last = run.path().join("last-entry");
         let table = format!("{place}window = {WINDOW}\ninterval_s = 0\nlast_entry = {last:?}\n");
         let policy = grant(&uri("sentry", "a"), KEY, CHAIN, &ALL_KINDS);
-        let mut daemon = Daemon::set_up_anchored(scratch.path(), &[KEY], &policy, &table);
+        let officers = Officers::new(scratch.path(), &["ada", "bob", "cleo"]);
+        let officers = needs("ssh-keygen", officers)?;
+        let mut daemon = Daemon::prepare_anchored(scratch.path(), &[KEY], &policy, &table);
+        let list = officers.list();
+        let list = list.to_str().unwrap();
+        let init = ["state", "init", "--officers", list, "--threshold", "2"];
+        daemon.succeed(&init, allow_root());
         daemon.start();
         daemon.init_key(KEY, CHAIN, 0);
         let sentry = daemon.authority().sentry("a");
@@ -73,6 +81,7 @@ impl Computer {
             daemon,
             tpm,
             sentry,
+            officers,
             scratch,
             run,
         })
@@ -139,6 +148,41 @@ impl Computer {
         std::fs::remove_file(self.run.path().join("last-entry")).unwrap();
     }
 
+    /// A document of this kind, with this statement, signed by these officers: the options that name it.
+    fn signed(&self, kind: &str, statement: &str, officers: &[&str]) -> Vec<String> {
+        let request = ["state", "request", kind, statement, "as they looked"];
+        let document = self.daemon.succeed(&request, None);
+        self.officers.sign(kind, &document, officers)
+    }
+
+    /// Runs a command with such options; what it says where it fails.
+    fn with(&self, command: &str, signed: &[String], root: bool) -> Result<(), String> {
+        let mut command = self.daemon.command(&["state", command]);
+        command.args(signed).args(allow_root().filter(|_| root));
+        let output = command.output().expect("hsmd runs");
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    /// Another TPM, or another YubiHSM with the same keys, in the place of the one that holds the anchor.
+    fn lose_the_anchor(&mut self) {
+        match &mut self.tpm {
+            Some(tpm) => {
+                tpm.switch_off();
+                std::fs::remove_dir_all(self.scratch.path().join("tpm")).unwrap();
+                std::fs::create_dir(self.scratch.path().join("tpm")).unwrap();
+                tpm.switch_on();
+            }
+            None => edit_mock(&self.scratch.path().join("mock.state"), |state| {
+                let objects = state["objects"].as_array_mut().unwrap();
+                // Type 1: opaque.
+                objects.retain(|object| object["object_type"] != 1 && object["kind"] != 1);
+            }),
+        }
+    }
+
     /// Starts hsmd, which must refuse; returns what it says.
     fn refused_start(&self) -> String {
         let mut command = self.daemon.command(&["run"]);
@@ -188,15 +232,21 @@ fn replace_device(file: &Path, serial: u32) {
         ..Settings::default()
     };
     drop(Mock::start(settings).expect("the emulator starts"));
-    // A warning, the digest of the rest, and the rest.
-    let read = |file: &Path| -> (String, Value) {
-        let text = std::fs::read_to_string(file).unwrap();
-        let mut lines = text.splitn(3, '\n');
-        let (warning, _, state) = (lines.next().unwrap(), lines.next(), lines.next().unwrap());
-        (warning.to_owned(), serde_json::from_str(state).unwrap())
-    };
-    let (warning, mut state) = read(&other);
-    state["objects"] = read(file).1["objects"].clone();
+    let mut state = Value::Null;
+    edit_mock(&other, |other| state = other.clone());
+    edit_mock(file, |old| {
+        state["objects"] = old["objects"].clone();
+        *old = state;
+    });
+}
+
+/// Edits an emulator's state file: a warning, the digest of the rest, and the rest.
+fn edit_mock(file: &Path, edit: impl FnOnce(&mut Value)) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut lines = text.splitn(3, '\n');
+    let (warning, _, state) = (lines.next().unwrap(), lines.next(), lines.next().unwrap());
+    let mut state = serde_json::from_str(state).unwrap();
+    edit(&mut state);
     let state = state.to_string();
     let digest = hex::encode(Sha256::digest(state.as_bytes()));
     std::fs::write(file, format!("{warning}\n{digest}\n{state}")).unwrap();
@@ -310,19 +360,68 @@ fn a_copy_on_another_computer_is_refused() {
     on_each_kind(|computer| {
         computer.sign(1, 1).unwrap();
         computer.stop();
-        match &mut computer.tpm {
-            Some(tpm) => {
-                tpm.switch_off();
-                std::fs::remove_dir_all(computer.scratch.path().join("tpm")).unwrap();
-                std::fs::create_dir(computer.scratch.path().join("tpm")).unwrap();
-                tpm.switch_on();
-            }
-            None => std::fs::remove_file(computer.scratch.path().join("mock.state")).unwrap(),
-        }
+        computer.lose_the_anchor();
         let text = computer.refused_start();
         for word in ["missing", "another machine", "rebind-anchor"] {
             assert!(text.contains(word), "{text:?} does not say {word:?}");
         }
+    });
+}
+
+#[test]
+fn a_lost_anchor_is_replaced_by_officers_and_signing_goes_on_above_the_ceiling() {
+    on_each_kind(|computer| {
+        computer.sign(1, 1).unwrap();
+        let chain = computer.daemon.state()["keys"][0]["chains"][0].clone();
+        let ceiling = chain["ceiling"].as_i64().unwrap();
+        computer.stop();
+        computer.lose_the_anchor();
+        let (kind, statement) = ("rebind-anchor", "--this-state-is-the-newest");
+        let one = computer.signed(kind, statement, &["ada"]);
+        let refused = computer.with(kind, &one, true).unwrap_err();
+        assert!(refused.contains("2 are needed"), "{refused}");
+        computer.refused_start();
+        let two = computer.signed(kind, statement, &["ada", "cleo"]);
+        computer.with(kind, &two, true).unwrap();
+        let again = computer.with(kind, &two, true).unwrap_err();
+        assert!(again.contains("used before"), "{again}");
+        computer.daemon.start();
+        computer.assert_refused(ceiling, 2, Reason::Ceiling);
+        computer.sign(ceiling + 1, 1).unwrap();
+    });
+}
+
+#[test]
+fn officers_cannot_bind_a_state_that_was_rolled_back() {
+    on_each_kind(|computer| {
+        computer.sign(1, 1).unwrap();
+        let image = computer.image("image");
+        computer.sign(WINDOW * 3, 1).unwrap();
+        computer.stop();
+        computer.put_back(&image);
+        let (kind, statement) = ("rebind-anchor", "--this-state-is-the-newest");
+        let signed = computer.signed(kind, statement, &["ada", "bob"]);
+        let refused = computer.with(kind, &signed, true).unwrap_err();
+        assert!(refused.contains("rolled back"), "{refused}");
+    });
+}
+
+#[test]
+fn a_chain_that_waits_below_the_ceiling_goes_on_when_officers_accept_the_tail() {
+    on_each_kind(|computer| {
+        computer.sign(1, 1).unwrap();
+        computer.reboot();
+        computer.daemon.start();
+        computer.assert_refused(2, 1, Reason::Ceiling);
+        let (kind, statement) = ("accept-tail", "--nothing-is-missing");
+        let one = computer.signed(kind, statement, &["bob"]);
+        computer.with(kind, &one, false).unwrap_err();
+        computer.assert_refused(2, 1, Reason::Ceiling);
+        let two = computer.signed(kind, statement, &["ada", "bob"]);
+        computer.with(kind, &two, false).unwrap();
+        computer.sign(2, 1).unwrap();
+        computer.assert_refused(1, 2, Reason::Regression);
+        assert_eq!(computer.anchor()["unproven"], Value::Null);
     });
 }
 

@@ -375,3 +375,30 @@ fn newest_segment(state: &Path) -> PathBuf {
     files.sort();
     files.pop().expect("a segment")
 }
+
+#[test]
+fn output_that_nobody_reads_ends_a_command_quietly() {
+    let validator = Validator::start(Transport::Unix);
+    for arguments in [
+        &["check"][..],
+        &["status"],
+        &["status", "--json"],
+        &["doctor"],
+        &["state", "show"],
+        &["state", "show", "--json"],
+        &["state", "officers"],
+        &["state", "export"],
+        &["key", "list"],
+        &["key", "show", KEY],
+        &["key", "show", KEY, "--format", "pem"],
+        &["journal", "show"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = validator.daemon.command(arguments);
+        let output = command.stdout(writer).output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {err}");
+        assert!(!err.contains("panicked"), "{arguments:?}: {err}");
+    }
+}

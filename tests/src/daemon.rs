@@ -66,13 +66,13 @@ impl Daemon {
         )
     }
 
-    /// The same over the mock, with this table `[state.anchor]`.
+    /// The same over the mock, with this table `[state.anchor]`; without state, which is to be made.
     #[must_use]
-    pub fn set_up_anchored(directory: &Path, keys: &[&str], policy: &str, table: &str) -> Self {
+    pub fn prepare_anchored(directory: &Path, keys: &[&str], policy: &str, table: &str) -> Self {
         let device = mock_device(directory, keys, Algorithm::Ed25519);
         let anchor = format!("[state.anchor]\n{table}");
         let algorithm = Algorithm::Ed25519;
-        Self::set_up_over(
+        Self::prepare(
             directory,
             Hsm::Mock,
             &device,
@@ -113,6 +113,20 @@ impl Daemon {
         policy: &str,
         anchor: &str,
     ) -> Self {
+        let daemon = Self::prepare(directory, hsm, device, keys, algorithm, policy, anchor);
+        daemon.succeed(&["state", "init"], allow_root());
+        daemon
+    }
+
+    fn prepare(
+        directory: &Path,
+        hsm: Hsm,
+        device: &str,
+        keys: &[&str],
+        algorithm: Algorithm,
+        policy: &str,
+        anchor: &str,
+    ) -> Self {
         let daemon = Self {
             directory: directory.to_owned(),
             authority: Authority::new(directory, "ca"),
@@ -126,7 +140,6 @@ impl Daemon {
         let server = daemon.authority.signer("hsmd");
         daemon.write("hsmd.toml", &daemon.configuration(&server, device, keys));
         daemon.write("policy.toml", policy);
-        daemon.succeed(&["state", "init"], allow_root());
         daemon
     }
 
@@ -290,7 +303,12 @@ impl Daemon {
         command
     }
 
-    fn succeed(&self, arguments: &[&str], option: Option<&str>) -> String {
+    /// Runs a command, which must succeed; returns what it prints.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    pub fn succeed(&self, arguments: &[&str], option: Option<&str>) -> String {
         let output: Output = self
             .command(arguments)
             .args(option)

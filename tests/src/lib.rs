@@ -16,6 +16,7 @@
 //! | [`namespace`] | a network namespace, and a link to it that can be cut |
 //! | [`node`] | plays a CometBFT node towards a signer: the privval protocol over UNIX sockets and TCP |
 //! | [`pair`] | two hsmd with one key, which share its mark through etcd |
+//! | [`officers`] | officers, and what they sign with ssh-keygen |
 //! | [`process`] | child processes, their logs, and waiting |
 //! | [`sentry`] | a running hsm-sentry |
 //! | [`sign_bytes`] | canonical sign bytes by tendermint-proto, and the verification of signatures |
@@ -45,6 +46,7 @@ pub mod fleet;
 pub mod http;
 pub mod namespace;
 pub mod node;
+pub mod officers;
 pub mod pair;
 pub mod process;
 pub mod sentry;

@@ -10,7 +10,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use super::protocol::{Ending, Mismatch, Standing, compare, ending};
 use super::{Anchor, Error, Keeper, of_deployment, tag};
 use crate::config;
-use crate::guard::{self, Guard, LastEntry, State, Tail};
+use crate::guard::{self, Guard, LastEntry, Signed, State, Tail};
 use crate::keyring::Device;
 
 /// Where the unit hands in the boot id, since it hides `/proc/sys`.
@@ -208,9 +208,8 @@ pub async fn make(
     Ok(Some((anchor.kind(), counter)))
 }
 
-/// Binds the journal to the anchor that the configuration names, which is made where it is not there, or to none.
-/// What the ceilings allowed counts as signed. `document` is what officers signed for this, checked. Returns kind and
-/// counter.
+/// Binds the journal to the anchor that the configuration names, which is made where it is not there, or to none,
+/// where officers signed for that. What the ceilings allowed counts as signed. Returns kind and counter, and who signed.
 ///
 /// # Errors
 ///
@@ -219,24 +218,31 @@ pub async fn rebind(
     config: &config::Config,
     devices: &[Device],
     guard: &Guard,
-    document: Vec<u8>,
-) -> Result<(&'static str, u64), Failure> {
-    let mark = guard.inspect(|state| (state.anchor().cloned(), tag(state.deployment_id())));
-    let (mark, tag) = mark?;
+    signed: &Signed,
+) -> Result<(&'static str, u64, Vec<String>), Failure> {
     let now = SystemTime::now();
-    let (kind, counter) = match &config.state.anchor {
-        config::Anchor::None => ("none", 0),
+    let kind = config.state.anchor.name();
+    // Before anything is made in a device.
+    guard.may_bind_anchor(kind, signed, now)?;
+    let counter = match &config.state.anchor {
+        config::Anchor::None => 0,
         config::Anchor::In(anchored) => {
             let anchor = Anchor::of(anchored, devices)?;
-            let found = of_deployment(&anchor.read().await?, tag);
-            let ahead = compare(mark.as_ref(), anchor.kind(), found);
+            let found = anchor.read().await?;
+            let (ahead, tag) = guard.inspect(|state| {
+                let tag = tag(state.deployment_id());
+                (
+                    compare(state.anchor(), kind, of_deployment(&found, tag)),
+                    tag,
+                )
+            })?;
             if let Err(ahead @ Mismatch::Ahead { .. }) = ahead {
                 return Err(ahead.into());
             }
-            (anchor.kind(), anchor.make(tag).await?)
+            anchor.make(tag).await?
         }
     };
     doubt(guard).await?;
-    guard.bind_anchor(kind, counter, document, now).await?;
-    Ok((kind, counter))
+    let signers = guard.bind_anchor(kind, counter, signed, now).await?;
+    Ok((kind, counter, signers))
 }

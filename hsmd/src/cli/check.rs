@@ -4,7 +4,6 @@ use clap::Args;
 use hsm_policy::grants::Grant;
 use serde_json::{Value, json};
 
-use super::output::say;
 use super::{Error, Printed};
 use crate::config;
 use crate::daemon;
@@ -105,7 +104,7 @@ fn print_table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Result<
             *width = (*width).max(cell.len());
         }
     }
-    let line = |cells: &[&str]| {
+    let line = |cells: &[&str]| -> Result<(), Error> {
         let padded = cells
             .iter()
             .zip(&widths)

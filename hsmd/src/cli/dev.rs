@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::Args;
 use hsm_proto::v1 as wire;
 
-use super::output::say;
 use super::{Error, block_on, key, run, state};
 use crate::daemon::{self, Started};
 use crate::development::{self, Prepared, Wanted};
@@ -45,10 +44,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     }
     prepared.put_key()?;
     make_key_known(&prepared)?;
-    run::serve(&prepared.config, |started| tell(&prepared, &started))
+    run::serve(&prepared.config, |started| {
+        // Whoever closed the output still has the daemon.
+        let _ = print(&prepared, started);
+        Ok(())
+    })
 }
 
-fn tell(prepared: &Prepared, started: &Started) -> Result<(), Error> {
+fn print(prepared: &Prepared, started: Started) -> Result<(), Error> {
     say!("hsmd signs with a MOCK HSM, which protects nothing: for development only");
     say!("  sentries connect to  {}", started.address);
     say!("  hsmd's config        {}", prepared.config.file.display());

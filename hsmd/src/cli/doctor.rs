@@ -4,8 +4,7 @@ use hsm_proto::v1 as wire;
 use hsm_proto::v1::Severity;
 use serde_json::json;
 
-use super::output::{say, write};
-use super::{Error, Printed, admin, block_on};
+use super::{Error, Printed, admin, block_on, out};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -80,7 +79,7 @@ fn diagnose(printed: &Printed) -> Result<(), Error> {
         }
         false => findings.iter().map(as_line).collect(),
     };
-    write(format_args!("{text}"))?;
+    out::whole(format_args!("{text}"))?;
     match problems {
         0 => Ok(()),
         1 => Err("1 problem".into()),

@@ -1,13 +1,14 @@
 //! `hsmd key init|advance|device|list|show`.
 
+mod recover;
+
 use clap::{Args, Subcommand, ValueEnum};
 use hsm_device::{Algorithm, PublicKey};
 use hsm_proto::v1 as wire;
 use serde_json::json;
 
 use super::ledger::Use;
-use super::output::{say, write};
-use super::{Configured, Error, Printed, admin, block_on, show};
+use super::{Configured, Error, Printed, admin, block_on, out, show};
 use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::{daemon, devices, hardening, key};
@@ -37,8 +38,15 @@ pub(super) struct Init {
     chain: String,
     /// Nothing at or below this height is signed. 0 for a chain that has not started; for one that has,
     /// a height that the key's earlier signer surely did not pass.
-    #[arg(long, value_name = "H")]
-    height: i64,
+    #[arg(
+        long,
+        value_name = "H",
+        required_unless_present = "recovered",
+        conflicts_with = "recovered"
+    )]
+    height: Option<i64>,
+    #[command(flatten)]
+    recovered: recover::Recovered,
     /// Share the key's mark on this chain with other signers of the key, through etcd: `create` on the first of
     /// them, `join` on every other.
     #[arg(long, value_enum)]
@@ -146,11 +154,22 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
 
 /// Through the running daemon, or else on the journal itself: its lock keeps the two apart.
 async fn init_key(init: &Init) -> Result<wire::KeyState, Error> {
+    let Some(height) = init.height else {
+        let (name, chain) = (&init.name, &init.chain);
+        return recover::run(
+            &init.recovered,
+            name,
+            chain,
+            &init.configured,
+            init.allow_root,
+        )
+        .await;
+    };
     let config = init.configured.load_to_look()?;
     let request = wire::InitKeyRequest {
         key: init.name.clone(),
         chain_id: init.chain.clone(),
-        height: init.height,
+        height,
         ledger: init.ledger.map_or(0, |how| how.to_wire().into()),
     };
     if let Some(mut client) = admin::find(&config.admin_socket).await? {
@@ -291,9 +310,13 @@ fn show_key(show: &Show) -> Result<(), Error> {
     }
     match show.format {
         Format::Json => {}
-        Format::Cosmos => say!("{}", show::cosmos(key)),
-        Format::Cometbft => say!("{:#}", show::cometbft(key)),
-        Format::Pem => write(format_args!("{}", public_key(key)?.spki_pem()?))?,
+        Format::Cosmos => {
+            say!("{}", show::cosmos(key));
+        }
+        Format::Cometbft => {
+            say!("{:#}", show::cometbft(key));
+        }
+        Format::Pem => out::whole(format_args!("{}", public_key(key)?.spki_pem()?))?,
         Format::Text => {
             say!("key         {}", key.key);
             say!("algorithm   {}", show::algorithm(key.algorithm));

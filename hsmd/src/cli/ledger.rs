@@ -4,7 +4,6 @@ use clap::{Args, Subcommand, ValueEnum};
 use hsm_proto::v1 as wire;
 use serde_json::{Value, json};
 
-use super::output::say;
 use super::{Configured, Error, Printed, admin, block_on, show};
 
 #[derive(Subcommand)]

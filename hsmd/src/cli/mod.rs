@@ -1,14 +1,17 @@
 //! The command line of `hsmd`. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
+#[macro_use]
+mod out;
 mod admin;
 mod check;
 #[cfg(feature = "mock")]
 mod dev;
 mod doctor;
+mod evidence;
+mod holder;
 mod journal;
 mod key;
 mod ledger;
-mod output;
 mod run;
 mod show;
 mod state;
@@ -50,7 +53,7 @@ enum Command {
     /// Make keys known, and show them.
     #[command(subcommand)]
     Key(key::Command),
-    /// Create the state of a new deployment, and show the marks.
+    /// Create the state of a new deployment, show the marks, take them from other signers, ask officers.
     #[command(subcommand)]
     State(state::Command),
     /// Marks that several signers share, through etcd.

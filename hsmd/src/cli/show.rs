@@ -46,7 +46,8 @@ pub(super) fn key_json(key: &wire::KeyState) -> Value {
     })
 }
 
-fn chain_json(chain: &wire::ChainState) -> Value {
+/// A mark as JSON.
+pub(super) fn chain_json(chain: &wire::ChainState) -> Value {
     json!({
         "chain_id": chain.chain_id,
         "initial_height": chain.initial_height,

@@ -1,21 +1,27 @@
-//! `hsmd state init|show`.
+//! `hsmd state init|show|export|import|officers|set-officers|request|rebind-anchor|accept-tail`.
+
+mod carry;
+mod doubt;
+mod officers;
 
 use std::time::SystemTime;
 
 use clap::Subcommand;
 use hsm_journal::State as _;
+use hsm_policy::officers::Officers;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use serde_json::json;
 
-use super::output::say;
 use super::{Configured, Error, Printed, admin, block_on, show};
 use crate::anchor;
 use crate::config::{Anchor, Config};
 use crate::devices;
 use crate::guard::State;
 use crate::guard::entry;
-use crate::hardening;
+use crate::{daemon, hardening};
+
+pub(in crate::cli) use officers::SignedFiles;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -23,10 +29,27 @@ pub(super) enum Command {
     Init(Init),
     /// Print every key's mark on every chain, as the running daemon holds it.
     Show(Printed),
+    /// Print the marks, for another hsmd or another signer.
+    Export(carry::Export),
+    /// Raise marks to what another signer's state says. Nothing is ever lowered.
+    Import(carry::Import),
+    /// Who the deployment's officers are.
+    Officers(Printed),
+    /// Replace the officers, by a document that enough of the old ones signed.
+    SetOfficers(officers::SetArguments),
+    /// Print a document for officers to sign, with a fresh nonce.
+    Request(officers::Request),
+    /// Bind the state to the rollback anchor that the configuration names, which is made where it is not there, or to
+    /// none, by a document that enough officers signed. hsmd must not run.
+    RebindAnchor(doubt::RebindArguments),
+    /// Have keys sign below their ceilings again after an unclean end, by a document that enough officers signed.
+    AcceptTail(doubt::AcceptArguments),
 }
 
 #[derive(clap::Args)]
 pub(super) struct Init {
+    #[command(flatten)]
+    officers: officers::Named,
     #[command(flatten)]
     configured: Configured,
     /// Run as root. The files then belong to root.
@@ -43,7 +66,11 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
                 config if config.state.anchor != Anchor::None => init.configured.load()?,
                 config => config,
             };
+            let officers = init.officers.read()?;
             create(&config)?;
+            if let Some(officers) = officers {
+                block_on(name_officers(&config, &officers))?;
+            }
             say!(
                 "created the journal of a new deployment in {}",
                 config.state_dir.display()
@@ -52,6 +79,13 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
             Ok(())
         }
         Command::Show(printed) => show(printed),
+        Command::Export(export) => carry::export(export),
+        Command::Import(import) => carry::import(import),
+        Command::Officers(printed) => officers::show(printed),
+        Command::SetOfficers(arguments) => officers::set(arguments),
+        Command::Request(request) => officers::request(request),
+        Command::RebindAnchor(arguments) => doubt::rebind(arguments),
+        Command::AcceptTail(arguments) => doubt::accept(arguments),
     }
 }
 
@@ -70,7 +104,7 @@ pub(super) fn create(config: &Config) -> Result<(), Error> {
     let anchor = anchor.map(|(kind, counter)| wire::AnchorBound {
         kind: kind.to_owned(),
         counter,
-        document: Vec::new(),
+        authorisation: None,
     });
     let first = entry::encode(
         SystemTime::now(),
@@ -93,6 +127,13 @@ async fn make_anchor(
         device.worker.stop();
     }
     Ok(made?)
+}
+
+async fn name_officers(config: &Config, officers: &Officers) -> Result<(), Error> {
+    let guard = daemon::open_guard(config)?;
+    let named = guard.name_officers(officers, SystemTime::now()).await;
+    guard.close()?;
+    Ok(named?)
 }
 
 fn show(printed: &Printed) -> Result<(), Error> {

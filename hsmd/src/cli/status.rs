@@ -3,7 +3,6 @@
 use hsm_proto::v1 as wire;
 use serde_json::json;
 
-use super::output::say;
 use super::{Error, Printed, admin, block_on, show};
 
 pub(super) fn run(printed: &Printed) -> Result<(), Error> {
@@ -95,10 +94,12 @@ fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
         say!("             NOT SIGNING: {}", journal.fault);
     }
     match status.anchor.as_str() {
-        "none" => say!(
-            "anchor       none: a restored disk image or backup of the journal signs again what was \
-             signed since"
-        ),
+        "none" => {
+            say!(
+                "anchor       none: a restored disk image or backup of the journal signs again what was \
+                 signed since"
+            );
+        }
         anchor => print_anchor(anchor, &status.anchor_status.clone().unwrap_or_default())?,
     }
     for device in &status.devices {

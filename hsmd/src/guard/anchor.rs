@@ -8,12 +8,13 @@ use std::time::SystemTime;
 use hsm_device::{Identity, PublicKey};
 use hsm_journal::Ticket;
 use hsm_policy::cometbft::ChainId;
+use hsm_policy::officers::{AcceptTail, RebindAnchor};
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use tokio::sync::{Notify, watch};
 
 use super::state::{ChainMark, State};
-use super::{Error, Guard, LastEntry, Tail, entry};
+use super::{Error, Guard, LastEntry, Signed, Tail, entry};
 
 /// How the guard asks for an advance, and hears how it went.
 pub(super) struct Advances {
@@ -169,8 +170,8 @@ impl Guard {
             sealed,
             ceilings,
         });
-        let ticket = self.append(&mut state, now, event)?;
-        Ok((counter, ticket))
+        let entry = self.append(&mut state, now, event)?;
+        Ok((counter, entry.ticket))
     }
 
     /// The anchor has been moved to `counter`: what the journal says of that advance is in force.
@@ -205,55 +206,107 @@ impl Guard {
         self.record_durably(event, now).await
     }
 
-    /// Takes the floors back that [`Self::doubt`] raised over `tail`. Durable on return. The officers' signatures of
-    /// `document` have been checked.
+    /// Takes the floors back that [`Self::doubt`] raised, where officers signed that the tail which was found then is
+    /// whole; tells who signed. Durable on return.
     ///
     /// # Errors
     ///
-    /// [`Error::NotThatTail`] where another tail or none is in doubt.
+    /// [`Error::NoOfficers`], [`Error::Officers`]; [`Error::NotThatTail`] where another tail or none is in doubt.
     pub async fn accept_tail(
         &self,
-        tail: &Tail,
-        document: Vec<u8>,
+        signed: &Signed,
         now: SystemTime,
-    ) -> Result<(), Error> {
-        let ticket = {
+    ) -> Result<Vec<String>, Error> {
+        let (entry, signers) = {
             let mut state = self.lock()?;
-            if state.unproven() != Some(tail) {
-                return Err(Error::NotThatTail {
-                    asked: tail.size,
-                    found: state.unproven().map(|tail| tail.size),
-                });
-            }
+            let (statement, authorisation) = state.authorise::<AcceptTail>(signed, now)?;
+            let found = state.unproven();
+            let tail = found.filter(|tail| {
+                tail.size == statement.size && hex::encode(tail.root) == statement.root
+            });
+            let tail = tail.ok_or_else(|| Error::NotThatTail {
+                asked: statement.size,
+                found: found.map(|tail| tail.size),
+            })?;
+            let signers = authorisation.officers.clone();
             let event = Event::TailAccepted(wire::TailAccepted {
                 size: tail.size,
                 root: tail.root.to_vec(),
-                document,
+                authorisation: Some(authorisation),
             });
-            self.append(&mut state, now, event)?
+            let entry = self.append(&mut state, now, event)?;
+            (entry, signers)
         };
-        Ok(self.journal.durable(ticket).await?)
+        self.settle(entry).await?;
+        Ok(signers)
     }
 
-    /// Binds the journal to another anchor, whose counter stands at `counter`, or to none. Durable on return. The
-    /// officers' signatures of `document` have been checked.
+    /// Binds the journal to another anchor of this kind, whose counter stands at `counter`, or to "none", where
+    /// officers signed for that; tells who signed. Durable on return.
     ///
     /// # Errors
     ///
-    /// [`Error::Journal`] where that could not be made durable.
+    /// [`Error::NoOfficers`], [`Error::Officers`]; [`Error::Statement`] where they signed for something else.
     pub async fn bind_anchor(
         &self,
         kind: &str,
         counter: u64,
-        document: Vec<u8>,
+        signed: &Signed,
+        now: SystemTime,
+    ) -> Result<Vec<String>, Error> {
+        let (entry, signers) = {
+            let mut state = self.lock()?;
+            let authorisation = Self::allow_binding(&state, kind, signed, now)?;
+            let signers = authorisation.officers.clone();
+            let event = Event::AnchorBound(wire::AnchorBound {
+                kind: kind.to_owned(),
+                counter,
+                authorisation: Some(authorisation),
+            });
+            let entry = self.append(&mut state, now, event)?;
+            (entry, signers)
+        };
+        self.settle(entry).await?;
+        Ok(signers)
+    }
+
+    /// Whether officers signed for binding the journal as it is to an anchor of this kind.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::bind_anchor`].
+    pub fn may_bind_anchor(
+        &self,
+        kind: &str,
+        signed: &Signed,
         now: SystemTime,
     ) -> Result<(), Error> {
-        let event = Event::AnchorBound(wire::AnchorBound {
-            kind: kind.to_owned(),
-            counter,
-            document,
-        });
-        self.record_durably(event, now).await
+        Self::allow_binding(&*self.lock()?, kind, signed, now).map(drop)
+    }
+
+    fn allow_binding(
+        state: &State,
+        kind: &str,
+        signed: &Signed,
+        now: SystemTime,
+    ) -> Result<wire::Authorisation, Error> {
+        let (statement, authorisation) = state.authorise::<RebindAnchor>(signed, now)?;
+        let (from, counter) = state
+            .anchor()
+            .map_or(("none", 0), |anchor| (anchor.kind.as_str(), anchor.counter));
+        if (
+            statement.from.as_str(),
+            statement.counter,
+            statement.to.as_str(),
+        ) != (from, counter, kind)
+        {
+            return Err(Error::Statement(format!(
+                "officers signed for binding from {} at {} to {}, and it is from {from} at {counter} to {kind}: \
+                 request a document here, with `hsmd state request rebind-anchor`",
+                statement.from, statement.counter, statement.to
+            )));
+        }
+        Ok(authorisation)
     }
 
     /// Makes a further device known that shows the key's public key, or another one under a name that is known.

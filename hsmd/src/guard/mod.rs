@@ -7,6 +7,7 @@ mod anchor;
 pub mod entry;
 mod last_entry;
 pub mod ledger;
+mod moves;
 mod refusals;
 mod reservation;
 mod state;
@@ -32,7 +33,8 @@ pub use last_entry::LastEntry;
 pub use refusals::Refusals;
 pub use reservation::Reservation;
 pub use state::{
-    AnchorMark, AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, State, Tail,
+    AnchorMark, AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, Signed, State, Tail,
+    officers_to_wire,
 };
 
 use anchor::{Advances, Outside};
@@ -150,6 +152,22 @@ pub enum Error {
         /// The names it was made known under.
         names: String,
     },
+    /// Something that only officers may decide, and there are none.
+    #[error(
+        "{kind} needs officers, and this deployment has none: they are named while the state is new, with \
+         `hsmd state init --officers FILE --threshold M`; to have some, create new state so, make the keys \
+         known there, and bring their marks over with `hsmd state export` and `hsmd state import`"
+    )]
+    NoOfficers {
+        /// The kind of document.
+        kind: &'static str,
+    },
+    /// What officers signed is refused.
+    #[error(transparent)]
+    Officers(#[from] hsm_policy::officers::Error),
+    /// A statement of the officers that does not fit what it is used for.
+    #[error("{0}")]
+    Statement(String),
     /// The journal took no entry, or could not make it durable.
     #[error(transparent)]
     Journal(#[from] hsm_journal::Error),
@@ -158,8 +176,15 @@ pub enum Error {
     Internal(String),
 }
 
-/// A reservation, where its entry stands, and the hash of its leaf where it was made since the start.
-type Decided = (Reservation, Ticket, Option<hsm_journal::Hash>);
+/// A reservation, and the entry that it waits for.
+type Decided = (Reservation, Appended);
+
+/// Where an entry stands.
+struct Appended {
+    ticket: Ticket,
+    /// The leaf's RFC 6962 hash. None for what was reserved before the start, or where nothing is written down.
+    leaf: Option<hsm_journal::Hash>,
+}
 
 /// What a caller wants to have signed.
 #[derive(Clone, Copy, Debug)]
@@ -223,7 +248,7 @@ impl Guard {
         cleared: Option<Cleared>,
         now: SystemTime,
     ) -> Result<Reservation, Error> {
-        let (reservation, ticket, leaf) = loop {
+        let (reservation, entry) = loop {
             let advance = self.advances.subscribe();
             match self.decide(ask, cleared, now) {
                 // Above the ceiling: the anchor is advanced first.
@@ -231,12 +256,7 @@ impl Guard {
                 decided => break decided?,
             }
         };
-        self.journal.durable(ticket).await?;
-        // What was reserved before the start lies before the entry that was written down then.
-        if let (Some(last), Some(leaf)) = (&self.last_entry, leaf) {
-            last.write(ticket.index(), &leaf)
-                .map_err(Error::LastEntry)?;
-        }
+        self.settle(entry).await?;
         Ok(reservation)
     }
 
@@ -304,20 +324,19 @@ impl Guard {
                 None
             }
         };
-        let ticket = match repeated {
-            Some(index) => Ticket::of(index),
+        let entry = match repeated {
+            Some(index) => Appended {
+                ticket: Ticket::of(index),
+                leaf: earlier.and_then(|(_, made)| made.leaf),
+            },
             None => {
                 let revision = cleared.map_or(0, |cleared| cleared.revision);
                 let event = Event::Reserved(reservation.event(ask, revision));
                 self.append(&mut state, now, event)?
             }
         };
-        reservation.index = ticket.index();
-        let made = state
-            .mark(ask.public_key, ask.message.chain_id())
-            .and_then(|known| known.made.as_ref());
-        let leaf = made.and_then(|made| made.leaf);
-        Ok((reservation, ticket, leaf))
+        reservation.index = entry.ticket.index();
+        Ok((reservation, entry))
     }
 
     fn outside(state: &mut State, ask: Ask<'_>, height: i64, outside: Outside) -> Error {
@@ -385,17 +404,11 @@ impl Guard {
     ///
     /// [`Error::Journal`] where it could not be made so.
     pub async fn record_durably(&self, event: Event, now: SystemTime) -> Result<(), Error> {
-        let leaf = hsm_journal::leaf_hash(&entry::encode(now, event.clone()));
-        let ticket = {
+        let entry = {
             let mut state = self.lock()?;
             self.append(&mut state, now, event)?
         };
-        self.journal.durable(ticket).await?;
-        if let Some(last) = &self.last_entry {
-            last.write(ticket.index(), &leaf)
-                .map_err(Error::LastEntry)?;
-        }
-        Ok(())
+        self.settle(entry).await
     }
 
     /// Records that a checkpoint will be asked of this public key, with the digest of what `marks` makes of
@@ -411,7 +424,7 @@ impl Guard {
         marks: impl FnOnce(&State) -> String,
         now: SystemTime,
     ) -> Result<(u64, String), Error> {
-        let (ticket, document) = {
+        let (entry, document) = {
             let mut state = self.lock()?;
             if let Some(known) = state.key(public_key) {
                 return Err(Error::CheckpointKey {
@@ -425,11 +438,12 @@ impl Guard {
                 public_key: Some(entry::public_key_to_wire(public_key)),
                 marks_sha256: Sha256::digest(&document).to_vec(),
             });
-            let ticket = self.append(&mut state, now, event)?;
-            (ticket, document)
+            let entry = self.append(&mut state, now, event)?;
+            (entry, document)
         };
-        self.journal.durable(ticket).await?;
-        Ok((ticket.index(), document))
+        let index = entry.ticket.index();
+        self.settle(entry).await?;
+        Ok((index, document))
     }
 
     /// Makes a public key known under a name for one chain: nothing at or below `initial_height` is
@@ -480,7 +494,7 @@ impl Guard {
             devices: devices.into_iter().map(|(device, _)| device).collect(),
             ledger,
         });
-        let ticket = {
+        let entry = {
             let mut state = self.lock()?;
             refuse_known(&state, name, public_key, chain)?;
             if state.makes_checkpoints(public_key) {
@@ -491,7 +505,7 @@ impl Guard {
             }
             self.append(&mut state, now, event)?
         };
-        Ok(self.journal.durable(ticket).await?)
+        self.settle(entry).await
     }
 
     /// Whether a key could be made known: what has to be found out before a ledger is touched for it.
@@ -521,7 +535,7 @@ impl Guard {
         seen: wire::LedgerMark,
         now: SystemTime,
     ) -> Result<bool, Error> {
-        let ticket = {
+        let entry = {
             let mut state = self.lock()?;
             let known = state.mark(public_key, chain);
             if !known.is_some_and(|known| row.covers(&known.mark)) {
@@ -529,7 +543,7 @@ impl Guard {
             }
             self.append(&mut state, now, Event::LedgerBound(seen))?
         };
-        self.journal.durable(ticket).await?;
+        self.settle(entry).await?;
         Ok(true)
     }
 
@@ -545,7 +559,7 @@ impl Guard {
         height: i64,
         now: SystemTime,
     ) -> Result<(), Error> {
-        let ticket = {
+        let entry = {
             let mut state = self.lock()?;
             let public_key = state.pinned(name);
             let known = public_key
@@ -575,7 +589,7 @@ impl Guard {
             });
             self.append(&mut state, now, event)?
         };
-        Ok(self.journal.durable(ticket).await?)
+        self.settle(entry).await
     }
 
     /// The public key that a name was pinned to.
@@ -611,9 +625,21 @@ impl Guard {
         Ok(self.journal.close()?)
     }
 
+    /// Waits until an entry is durable, and writes it down where a restored disk would lack it: nothing that was
+    /// promised since the image was taken is forgotten then.
+    async fn settle(&self, entry: Appended) -> Result<(), Error> {
+        self.journal.durable(entry.ticket).await?;
+        // What was reserved before the start lies before the entry that was written down then.
+        if let (Some(last), Some(leaf)) = (&self.last_entry, entry.leaf) {
+            last.write(entry.ticket.index(), &leaf)
+                .map_err(Error::LastEntry)?;
+        }
+        Ok(())
+    }
+
     /// Hands an event to the journal and takes it into the state, under the caller's lock, so that the
     /// order of entries is the order of decisions.
-    fn append(&self, state: &mut State, now: SystemTime, event: Event) -> Result<Ticket, Error> {
+    fn append(&self, state: &mut State, now: SystemTime, event: Event) -> Result<Appended, Error> {
         let leaf = entry::encode(now, event.clone());
         let hash = self
             .last_entry
@@ -622,7 +648,7 @@ impl Guard {
         let change = state.plan(event).map_err(Error::Internal)?;
         let ticket = self.journal.append(leaf)?;
         state.commit(ticket.index(), &entry::wall_clock(now), hash, change);
-        Ok(ticket)
+        Ok(Appended { ticket, leaf: hash })
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>, Error> {

@@ -4,21 +4,26 @@
 //! to the journal, and on the journal's copy once that entry is durable.
 
 mod anchor;
+mod import;
+mod officers;
 mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hsm_device::{Identity, PublicKey};
-use hsm_policy::cometbft::ChainId;
+use hsm_policy::cometbft::{ChainId, Position};
 use hsm_policy::conflict::{Last, Mark};
+use hsm_policy::officers::{Nonce, Officers};
 use hsm_proto::v1 as wire;
 
 use super::entry;
 use super::ledger::{Binding, Row, Seen};
 use anchor::AnchorChange;
+use officers::Authority;
 use snapshot::audit_mark;
 
 pub use anchor::{AnchorMark, Bounds, Tail};
+pub use officers::{Signed, officers_to_wire};
 
 /// The pinned keys and their marks.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +40,7 @@ pub struct State {
     anchor: Option<AnchorMark>,
     unproven: Option<Tail>,
     checkpoint_keys: BTreeSet<PublicKey>,
+    authority: Authority,
 }
 
 /// The last checkpoint of a device's own audit log.
@@ -72,6 +78,8 @@ pub struct ChainMark {
     pub ledger: Option<Box<Binding>>,
     /// Between which heights it may sign; all 0 where there never was an anchor.
     pub bounds: Bounds,
+    /// The last position at which an imported state knew another message: somebody signed twice.
+    pub contested: Option<Position>,
 }
 
 /// The reservation behind a mark.
@@ -170,6 +178,40 @@ impl State {
         binding.map_or_else(String::new, |binding| binding.ledger_id.to_string())
     }
 
+    /// The chains and positions at which an imported state knew another message of this key.
+    #[must_use]
+    pub fn contested_chains(&self, name: &str) -> Vec<(ChainId, Position)> {
+        let key = self.pinned(name).and_then(|key| self.keys.get(&key));
+        let chains = key.into_iter().flat_map(|key| &key.chains);
+        chains
+            .filter_map(|(chain, mark)| Some((chain.clone(), mark.contested?)))
+            .collect()
+    }
+
+    /// A name and the key itself, where a public key with these raw bytes has a mark on the chain.
+    #[must_use]
+    pub fn known_as(&self, public_key: &[u8], chain: &ChainId) -> Option<(String, PublicKey)> {
+        let mut keys = self.keys.iter();
+        let (key, known) = keys.find(|(key, known)| {
+            key.as_bytes() == public_key && known.chains.contains_key(chain)
+        })?;
+        Some((known.names.first()?.clone(), *key))
+    }
+
+    /// The names and chains of the marks at which an imported state knew another message.
+    #[must_use]
+    pub fn contested(&self) -> Vec<(String, String)> {
+        let keys = self.keys.values();
+        let marks = keys.flat_map(|key| {
+            let contested = key
+                .chains
+                .iter()
+                .filter(|(_, mark)| mark.contested.is_some());
+            contested.map(|(chain, _)| (key.names.join(", "), chain.to_string()))
+        });
+        marks.collect()
+    }
+
     /// Who the device of this name has to be, where that was pinned.
     #[must_use]
     pub fn device(&self, name: &str) -> Option<&Identity> {
@@ -217,7 +259,7 @@ impl State {
         use wire::entry::Event;
         match event {
             Event::StateCreated(created) => Ok(Change::Created(created)),
-            Event::AnchorBound(bound) => Ok(Self::plan_bound(bound)),
+            Event::AnchorBound(bound) => self.plan_rebound(bound),
             Event::AnchorAdvanced(advanced) => self.plan_advanced(advanced),
             Event::TailUnproven(unproven) => Self::plan_unproven(&unproven),
             Event::TailAccepted(accepted) => self.plan_accepted(&accepted),
@@ -239,6 +281,18 @@ impl State {
             Event::LedgerSeen(seen) => self.plan_ledger(seen, Followed),
             Event::LedgerReconciled(seen) => self.plan_ledger(seen, Reconciled),
             Event::LedgerDistrusted(distrusted) => self.plan_distrust(distrusted),
+            Event::OfficersSet(set) => {
+                let (officers, used) = self.plan_officers(set)?;
+                Ok(Change::Officers(officers, used))
+            }
+            Event::StateImported(imported) => self.plan_import(&imported),
+            Event::KeyRecovered(recovered) => {
+                let used = self.plan_authorisation(recovered.authorisation.as_ref())?;
+                let pinned = recovered
+                    .pinned
+                    .ok_or("a recovered key that is not named")?;
+                Ok(Change::Authorised(Box::new(self.plan_pin(pinned)?), used))
+            }
         }
     }
 
@@ -254,7 +308,7 @@ impl State {
             Change::None => {}
             Change::Created(created) => {
                 self.deployment_id = created.deployment_id;
-                if let Some(Change::Anchor(bound)) = created.anchor.map(Self::plan_bound) {
+                if let Some(bound) = created.anchor.map(Self::plan_bound) {
                     self.commit_anchor(bound);
                 }
             }
@@ -288,6 +342,17 @@ impl State {
                 }
                 self.devices.extend(devices);
             }
+            Change::Officers(officers, used) => {
+                self.authority.officers = Some(officers);
+                if let Some(used) = used {
+                    self.commit_authorisation(time.seconds, used);
+                }
+            }
+            Change::Authorised(change, used) => {
+                self.commit_authorisation(time.seconds, used);
+                self.commit(index, time, leaf, *change);
+            }
+            Change::Import(place, import) => self.commit_import(index, time, &place, *import),
             Change::Advance(place, height) => {
                 if let Some(known) = self.at(&place) {
                     known.mark.initial_height = height;
@@ -557,6 +622,7 @@ impl ChainMark {
             mark,
             made: None,
             ledger: None,
+            contested: None,
             bounds: Bounds::default(),
         }
     }
@@ -644,4 +710,8 @@ pub(super) enum Change {
     Ledger(Place, Mark, Box<Binding>),
     Distrust(Place, String),
     Signed(Place, u64, Signatures),
+    Officers(Officers, Option<(Nonce, i64)>),
+    Import(Place, Box<import::Import>),
+    /// A change that officers allowed, and the nonce that it uses up.
+    Authorised(Box<Change>, (Nonce, i64)),
 }

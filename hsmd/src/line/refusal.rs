@@ -190,6 +190,9 @@ impl From<guard::Error> for Refusal {
             | guard::Error::NotAbove { .. }
             | guard::Error::NotThatTail { .. }
             | guard::Error::CheckpointKey { .. }
+            | guard::Error::NoOfficers { .. }
+            | guard::Error::Officers(_)
+            | guard::Error::Statement(_)
             | guard::Error::Internal(_) => {
                 tracing::error!(error = message, "the guard failed");
                 Self::new(Reason::Internal, "a fault of hsmd; its log has the details")

@@ -167,6 +167,15 @@ impl Metrics {
         series.inc_by(count);
     }
 
+    /// An imported state knew another message at a position than ours.
+    pub fn contested(&self, key: &str, chain: &str) {
+        let labels = KeyLabels {
+            chain: chain.to_owned(),
+            key: key.to_owned(),
+        };
+        self.0.contested.get_or_create(&labels).set(1);
+    }
+
     /// How a device is at present.
     pub fn device(&self, status: &hsm_device::Status) {
         use hsm_device::State;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use hsm_policy::conflict::Outcome;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::Admin;
 use tonic::transport::server::UdsConnectInfo;
@@ -17,6 +18,7 @@ use crate::key::{self, key_state};
 use crate::keyring::Device;
 use crate::ledger;
 use crate::line::Line;
+use crate::moves;
 use crate::transport::Certificates;
 
 /// What `GetStatus` reports besides what the line knows.
@@ -200,6 +202,73 @@ impl Admin for AdminService {
         Ok(Response::new(wire::AddDeviceResponse { key }))
     }
 
+    async fn accept_tail(
+        &self,
+        request: Request<wire::AcceptTailRequest>,
+    ) -> Result<Response<wire::AcceptTailResponse>, Status> {
+        let signed = request.into_inner().signed.unwrap_or_default();
+        let signed = guard::Signed {
+            document: signed.document,
+            signatures: signed.signatures,
+        };
+        let accepted = self.line.guard().accept_tail(&signed, SystemTime::now());
+        let signers = accepted.await.map_err(status_of_guard)?;
+        Ok(Response::new(wire::AcceptTailResponse { signers }))
+    }
+
+    async fn get_officers(
+        &self,
+        _request: Request<wire::GetOfficersRequest>,
+    ) -> Result<Response<wire::GetOfficersResponse>, Status> {
+        let officers = moves::officers(self.line.guard()).map_err(status_of_guard)?;
+        Ok(Response::new(officers))
+    }
+
+    async fn set_officers(
+        &self,
+        request: Request<wire::SetOfficersRequest>,
+    ) -> Result<Response<wire::SetOfficersResponse>, Status> {
+        let set = moves::set_officers(self.line.guard(), request.into_inner()).await;
+        Ok(Response::new(set.map_err(status_of_guard)?))
+    }
+
+    async fn export_state(
+        &self,
+        _request: Request<wire::ExportStateRequest>,
+    ) -> Result<Response<wire::ExportStateResponse>, Status> {
+        let snapshot = moves::export(self.line.guard()).map_err(status_of_guard)?;
+        Ok(Response::new(wire::ExportStateResponse { snapshot }))
+    }
+
+    async fn import_state(
+        &self,
+        request: Request<wire::ImportStateRequest>,
+    ) -> Result<Response<wire::ImportStateResponse>, Status> {
+        let imported = moves::import(self.line.guard(), request.into_inner()).await;
+        for (mark, outcome) in imported.as_ref().into_iter().flatten() {
+            if matches!(outcome, Outcome::Contested(_)) {
+                let metrics = self.line.metrics();
+                metrics.contested(&mark.key, &mark.chain_id);
+            }
+        }
+        let imported = imported.map_err(|error| status_of_move(&error))?;
+        let marks = moves::imported_marks(self.line.guard(), imported).map_err(status_of_guard)?;
+        Ok(Response::new(wire::ImportStateResponse { marks }))
+    }
+
+    async fn recover_key(
+        &self,
+        request: Request<wire::RecoverKeyRequest>,
+    ) -> Result<Response<wire::RecoverKeyResponse>, Status> {
+        let request = request.into_inner();
+        let name = request.key.clone();
+        moves::recover(self.line.keyring(), self.line.guard(), request)
+            .await
+            .map_err(|error| status_of_move(&error))?;
+        let key = self.state_of(&name)?;
+        Ok(Response::new(wire::RecoverKeyResponse { key }))
+    }
+
     async fn advance_key(
         &self,
         request: Request<wire::AdvanceKeyRequest>,
@@ -281,14 +350,33 @@ fn status_of(error: &key::Error) -> Status {
         | key::Error::InvalidChain(_)
         | key::Error::NegativeHeight(_) => Status::invalid_argument(message),
         key::Error::Guard(guard::Error::AlreadyKnown(_)) => Status::already_exists(message),
-        key::Error::Guard(guard::Error::NotInitialised { .. } | guard::Error::NotAbove { .. }) => {
-            Status::failed_precondition(message)
-        }
+        key::Error::Guard(
+            guard::Error::NotInitialised { .. }
+            | guard::Error::NotAbove { .. }
+            | guard::Error::NoOfficers { .. }
+            | guard::Error::Officers(_)
+            | guard::Error::Statement(_)
+            | guard::Error::NotThatTail { .. },
+        ) => Status::failed_precondition(message),
         key::Error::OtherSerial { .. } | key::Error::OtherKey { .. } => {
             Status::failed_precondition(message)
         }
         key::Error::Guard(guard::Error::Journal(_)) => Status::unavailable(message),
         key::Error::Device(_) => Status::unavailable(message),
         key::Error::Guard(_) => Status::internal(message),
+    }
+}
+
+fn status_of_guard(error: guard::Error) -> Status {
+    status_of(&key::Error::Guard(error))
+}
+
+fn status_of_move(error: &moves::Error) -> Status {
+    match error {
+        moves::Error::Key(error) => status_of(error),
+        moves::Error::Guard(guard::Error::Journal(_)) | moves::Error::Device(_) => {
+            Status::unavailable(error.to_string())
+        }
+        _ => Status::failed_precondition(error.to_string()),
     }
 }

@@ -64,6 +64,12 @@ impl Timestamp {
     const LAST_SECOND: i64 = 253_402_300_799;
     const NANOS_PER_SECOND: i32 = 1_000_000_000;
 
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Timestamp {
+        seconds: 0,
+        nanos: 0,
+    };
+
     /// `seconds` since 1970-01-01T00:00:00Z, negative before it, and `nanos` after that second,
     /// 0 to 999,999,999. [`Error::Field`] outside of those ranges.
     pub fn new(seconds: i64, nanos: i32) -> Result<Self, Error> {

@@ -52,6 +52,14 @@ impl Message {
         }
     }
 
+    /// The block that it is about; None for a nil vote.
+    pub fn block_id(&self) -> Option<&BlockId> {
+        match self {
+            Message::Vote(vote) => vote.block_id.as_ref(),
+            Message::Proposal(proposal) => Some(&proposal.block_id),
+        }
+    }
+
     /// What it is, its extension aside.
     pub fn kind(&self) -> Kind {
         match self.position().step {

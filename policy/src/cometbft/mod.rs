@@ -8,6 +8,7 @@ mod message;
 #[cfg(test)]
 mod oracle;
 mod position;
+mod read;
 mod sign_bytes;
 
 pub use fields::{BlockId, ChainId, Timestamp};

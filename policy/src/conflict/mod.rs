@@ -4,11 +4,14 @@
 //! position the answer given first is given again where the request is the same message, though its
 //! timestamp may differ; a vote extension may be signed anew, since two of them are no offence.
 
+mod merge;
 mod shared;
 #[cfg(test)]
 mod tests;
 
 use crate::cometbft::{Message, Position, Timestamp};
+
+pub use merge::{Imported, Outcome, merge};
 
 /// The high-water mark of a key on a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]

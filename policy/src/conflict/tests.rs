@@ -65,6 +65,20 @@ impl Short {
     }
 }
 
+/// A message for block `A` or a later letter.
+pub(super) fn message_at(position: Position, block: u8) -> Message {
+    let short = Short {
+        height: position.height.get(),
+        round: position.round.get(),
+        step: position.step,
+        block: Some(char::from(b'A' + block)),
+        pol_round: -1,
+        seconds: 50,
+        extension: None,
+    };
+    short.message()
+}
+
 fn message(short: &str) -> Message {
     Short::read(short).message()
 }

@@ -1,6 +1,7 @@
 //! `hsmd journal`: reading, verifying, proving, exporting and pruning, from the files themselves. The daemon may be
 //! running or not.
 
+mod moved;
 mod progress;
 mod show;
 
@@ -13,8 +14,7 @@ use hsm_journal::note::{Checkpoint, Verifier};
 use hsm_journal::{Cut, Files, Progress, Verified};
 use serde_json::{Value, json};
 
-use super::output::{say, write};
-use super::{Error, Printed};
+use super::{Error, Printed, out};
 use crate::log::{self, Stored, marks};
 
 #[derive(Subcommand)]
@@ -211,7 +211,7 @@ fn prove(arguments: &Prove) -> Result<(), Error> {
             json!({ "index": index, "entry": entry, "proof": text, "vkey": vkey })
         );
     } else {
-        write(format_args!("{text}"))?;
+        out::whole(format_args!("{text}"))?;
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use serde_json::{Value, json};
 
-use super::super::{Error, Printed, show};
+use super::super::{Error, Printed, out, show};
+use super::moved;
 use crate::guard::entry;
 
 pub(super) fn run(printed: &Printed) -> Result<(), Error> {
@@ -15,14 +16,12 @@ pub(super) fn run(printed: &Printed) -> Result<(), Error> {
     let reader = hsm_journal::read(&config.state_dir)?;
     let Beginning { segment, index } = reader.beginning();
     if index > 0 {
-        // Where nobody reads it, the entries' numbers say the same.
-        let _ = writeln!(
-            std::io::stderr(),
+        out::note(&format!(
             "the journal in {} begins with segment {segment}: entries 0 to {} stand in earlier segments, which \
              are not there; put them back to see and verify all of it",
             config.state_dir.display(),
             index - 1
-        );
+        ));
     }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for read in reader {
@@ -65,6 +64,9 @@ fn as_text(event: &Event) -> String {
             "key pinned       {} on {}, nothing at or below {}",
             pinned.key, pinned.chain_id, pinned.initial_height
         ),
+        Event::OfficersSet(_) | Event::StateImported(_) | Event::KeyRecovered(_) => {
+            moved::as_text(event)
+        }
         Event::KeyAdvanced(advanced) => format!(
             "key advanced     {} on {}, nothing at or below {}",
             advanced.key, advanced.chain_id, advanced.initial_height
@@ -190,7 +192,7 @@ fn alarms(audit: &wire::DeviceAudit) -> String {
         .collect()
 }
 
-fn position(position: Option<&wire::Position>) -> String {
+pub(super) fn position(position: Option<&wire::Position>) -> String {
     position.map_or_else(|| "-".to_owned(), show::position)
 }
 
@@ -249,7 +251,7 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
             json!({
                 "kind": bound.kind,
                 "counter": bound.counter,
-                "document": String::from_utf8_lossy(&bound.document),
+                "authorisation": bound.authorisation.as_ref().map(moved::authorisation),
             }),
         ),
         Event::AnchorAdvanced(advanced) => ("anchor_advanced", advanced_json(advanced)),
@@ -262,7 +264,7 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
             json!({
                 "size": tail.size,
                 "root": hex::encode(&tail.root),
-                "document": String::from_utf8_lossy(&tail.document),
+                "authorisation": tail.authorisation.as_ref().map(moved::authorisation),
             }),
         ),
         Event::DeviceAdded(added) => (
@@ -316,6 +318,9 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
             json!({ "note": cosigned.note, "witnesses": cosigned.witnesses }),
         ),
         Event::Refused(refused) => ("refused", refused_json(refused)),
+        Event::OfficersSet(_) | Event::StateImported(_) | Event::KeyRecovered(_) => {
+            moved::as_json(event)
+        }
     };
     if let Some(fields) = fields.as_object_mut() {
         fields.insert("index".to_owned(), index.into());
@@ -423,6 +428,6 @@ fn refused_json(refused: &wire::Refused) -> Value {
     })
 }
 
-fn public_key(key: Option<&wire::PublicKey>) -> Value {
+pub(super) fn public_key(key: Option<&wire::PublicKey>) -> Value {
     key.map_or(Value::Null, |key| hex::encode(&key.bytes).into())
 }

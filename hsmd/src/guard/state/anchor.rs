@@ -104,13 +104,20 @@ impl State {
         chains.map(|mark| &mut mark.bounds)
     }
 
-    pub(super) fn plan_bound(bound: wire::AnchorBound) -> Change {
+    /// What officers signed for; what `hsmd state init` made stands in the journal's first entry.
+    pub(super) fn plan_rebound(&self, bound: wire::AnchorBound) -> Result<Change, String> {
+        let used = self.plan_authorisation(bound.authorisation.as_ref())?;
+        let change = Change::Anchor(Self::plan_bound(bound));
+        Ok(Change::Authorised(Box::new(change), used))
+    }
+
+    pub(super) fn plan_bound(bound: wire::AnchorBound) -> AnchorChange {
         let mark = (bound.kind != "none").then_some(AnchorMark {
             kind: bound.kind,
             counter: bound.counter,
             sealed: true,
         });
-        Change::Anchor(AnchorChange::Bound(mark))
+        AnchorChange::Bound(mark)
     }
 
     pub(super) fn plan_advanced(&self, advanced: wire::AnchorAdvanced) -> Result<Change, String> {
@@ -151,7 +158,9 @@ impl State {
                 tail.size
             ));
         }
-        Ok(Change::Anchor(AnchorChange::Accepted))
+        let used = self.plan_authorisation(accepted.authorisation.as_ref())?;
+        let change = Change::Anchor(AnchorChange::Accepted);
+        Ok(Change::Authorised(Box::new(change), used))
     }
 
     pub(super) fn commit_anchor(&mut self, change: AnchorChange) {

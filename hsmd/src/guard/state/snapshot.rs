@@ -8,6 +8,7 @@ use hsm_proto::v1 as wire;
 use prost::Message as _;
 
 use super::anchor::{anchor_from_wire, anchor_to_wire, tail_from_wire, tail_to_wire};
+use super::officers::Authority;
 use super::{AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, State};
 use crate::guard::entry;
 use crate::guard::ledger::Binding;
@@ -15,7 +16,9 @@ use crate::guard::ledger::Binding;
 impl hsm_journal::State for State {
     fn restore(snapshot: &[u8]) -> Result<Self, String> {
         let snapshot = wire::Snapshot::decode(snapshot).map_err(|error| error.to_string())?;
+        let authority = Authority::restore(&snapshot)?;
         let mut state = Self::new(snapshot.deployment_id);
+        state.authority = authority;
         state.policy_digest = snapshot.policy_digest;
         state.asked = snapshot.asked;
         state.stopped = snapshot.stopped;
@@ -94,7 +97,7 @@ impl hsm_journal::State for State {
             })
             .collect();
         keys.sort_by(|a, b| a.names.cmp(&b.names));
-        let snapshot = wire::Snapshot {
+        let mut snapshot = wire::Snapshot {
             deployment_id: self.deployment_id.clone(),
             keys,
             policy_digest: self.policy_digest.clone(),
@@ -113,7 +116,9 @@ impl hsm_journal::State for State {
                 .iter()
                 .map(entry::public_key_to_wire)
                 .collect(),
+            ..wire::Snapshot::default()
         };
+        self.authority.save(&mut snapshot);
         snapshot.encode_to_vec()
     }
 }
@@ -152,6 +157,7 @@ fn mark_to_wire(chain: &ChainId, known: &ChainMark) -> wire::Mark {
         ledger: known.ledger.as_ref().map(|binding| binding.to_wire()),
         ceiling: known.bounds.ceiling,
         floor: known.bounds.floor,
+        contested: known.contested.map(entry::position_to_wire),
         ..wire::Mark::default()
     };
     if let (Some(last), Some(made)) = (&known.mark.last, &known.made) {
@@ -182,6 +188,10 @@ fn mark_from_wire(mark: wire::Mark) -> Result<ChainMark, String> {
         floor: mark.floor,
         ceiling: mark.ceiling,
         ..Bounds::default()
+    };
+    known.contested = match mark.contested {
+        Some(contested) => Some(entry::position_from_wire(Some(contested))?),
+        None => None,
     };
     if mark.position.is_some() {
         known.mark.last = Some(Last {
