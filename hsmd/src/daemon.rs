@@ -148,6 +148,11 @@ impl Daemon {
         devices::pin(keyring.devices(), &guard)?;
         for (key, chain) in guard.inspect(guard::State::contested)? {
             metrics.contested(&key, &chain);
+            tracing::error!(
+                key,
+                chain,
+                "two different messages were signed at one position: see `hsmd doctor`"
+            );
         }
         let about = About {
             started: SystemTime::now(),

@@ -80,6 +80,8 @@ pub struct Made {
     pub time: prost_types::Timestamp,
     /// The signatures that it led to, once known.
     pub signatures: Option<Signatures>,
+    /// Whether another signer reserved it, whose state was imported: no caller here asked for it yet.
+    pub imported: bool,
 }
 
 /// What leaves for a vote or a proposal.
@@ -117,40 +119,6 @@ impl State {
     #[must_use]
     pub fn mark(&self, key: &PublicKey, chain: &ChainId) -> Option<&ChainMark> {
         self.keys.get(key)?.chains.get(chain).map(Box::as_ref)
-    }
-
-    /// The chains and positions at which an imported state knew another message of this key.
-    #[must_use]
-    pub fn contested_chains(&self, name: &str) -> Vec<(ChainId, Position)> {
-        let key = self.pinned(name).and_then(|key| self.keys.get(&key));
-        let chains = key.into_iter().flat_map(|key| &key.chains);
-        chains
-            .filter_map(|(chain, mark)| Some((chain.clone(), mark.contested?)))
-            .collect()
-    }
-
-    /// A name and the key itself, where a public key with these raw bytes has a mark on the chain.
-    #[must_use]
-    pub fn known_as(&self, public_key: &[u8], chain: &ChainId) -> Option<(String, PublicKey)> {
-        let mut keys = self.keys.iter();
-        let (key, known) = keys.find(|(key, known)| {
-            key.as_bytes() == public_key && known.chains.contains_key(chain)
-        })?;
-        Some((known.names.first()?.clone(), *key))
-    }
-
-    /// The names and chains of the marks at which an imported state knew another message.
-    #[must_use]
-    pub fn contested(&self) -> Vec<(String, String)> {
-        let keys = self.keys.values();
-        let marks = keys.flat_map(|key| {
-            let contested = key
-                .chains
-                .iter()
-                .filter(|(_, mark)| mark.contested.is_some());
-            contested.map(|(chain, _)| (key.names.join(", "), chain.to_string()))
-        });
-        marks.collect()
     }
 
     /// Who the device of this name has to be, where that was pinned.
@@ -268,6 +236,7 @@ impl State {
                         index,
                         time: *time,
                         signatures,
+                        imported: false,
                     });
                 }
             }
