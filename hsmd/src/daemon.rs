@@ -172,6 +172,11 @@ impl Daemon {
         guard.inspect(|state| expect_signatures(&metrics, &policy, state))?;
         for (key, chain) in guard.inspect(guard::State::contested)? {
             metrics.contested(&key, &chain);
+            tracing::error!(
+                key,
+                chain,
+                "two different messages were signed at one position: see `hsmd doctor`"
+            );
         }
         let about = About {
             started: SystemTime::now(),

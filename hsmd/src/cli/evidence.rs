@@ -45,6 +45,11 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
+    /// Whether a file is named.
+    pub(super) fn any(&self) -> bool {
+        self.evidence.is_some()
+    }
+
     /// Reads the file, where one is named.
     ///
     /// # Errors

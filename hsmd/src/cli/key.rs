@@ -165,6 +165,7 @@ async fn init_key(init: &Init) -> Result<wire::KeyState, Error> {
         )
         .await;
     };
+    init.recovered.refuse_files()?;
     let config = init.configured.load_to_look()?;
     let request = wire::InitKeyRequest {
         key: init.name.clone(),

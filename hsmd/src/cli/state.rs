@@ -133,7 +133,13 @@ async fn name_officers(config: &Config, officers: &Officers) -> Result<(), Error
     let guard = daemon::open_guard(config)?;
     let named = guard.name_officers(officers, SystemTime::now()).await;
     guard.close()?;
-    Ok(named?)
+    let again = |error| {
+        let directory = config.state_dir.display();
+        format!(
+            "the state was created without officers: remove {directory} and create it again: {error}"
+        )
+    };
+    Ok(named.map_err(again)?)
 }
 
 fn show(printed: &Printed) -> Result<(), Error> {

@@ -300,6 +300,10 @@ impl Guard {
         let earlier = known.mark.last.as_ref().zip(known.made.as_ref());
         let (mut reservation, repeated) = match (verdict, earlier) {
             (Verdict::Sign, _) => (Reservation::first(ask.message), None),
+            // What another signer reserved gets an entry of ours before our device is asked.
+            (Verdict::Repeat, Some((last, made))) if made.imported && made.signatures.is_none() => {
+                (Reservation::repeat(ask.message, last, made), None)
+            }
             (Verdict::Repeat, Some((last, made))) => (
                 Reservation::repeat(ask.message, last, made),
                 Some(made.index),

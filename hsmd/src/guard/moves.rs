@@ -62,6 +62,7 @@ impl Guard {
     ) -> Result<Outcome, Error> {
         let (entry, outcome) = {
             let mut state = self.lock()?;
+            not_shared(&state, &imported)?;
             let outcome = state.import_outcome(&imported).map_err(Error::Internal)?;
             let event = Event::StateImported(imported);
             let entry = self.append(&mut state, now, event)?;
@@ -99,10 +100,31 @@ impl Guard {
     }
 }
 
+/// A mark that other signers share is raised in their ledger, and not here alone: it would lie above the row.
+fn not_shared(state: &State, imported: &wire::StateImported) -> Result<(), Error> {
+    let public_key =
+        entry::named_public_key(imported.public_key.clone()).map_err(Error::Internal)?;
+    let chain =
+        ChainId::new(&imported.chain_id).map_err(|error| Error::Internal(error.to_string()))?;
+    if !state.is_in_ledger(&(public_key, chain)) {
+        return Ok(());
+    }
+    Err(Error::Statement(format!(
+        "public key {public_key} shares its mark on chain {} through a ledger, where nothing is imported: raise \
+         the mark above the file's height with `hsmd key advance`",
+        imported.chain_id
+    )))
+}
+
 /// A recovered key has no journal: where it has a mark, nothing has to be recovered.
 fn not_known(state: &State, pinned: &wire::KeyPinned) -> Result<(), Error> {
     let public_key = entry::named_public_key(pinned.public_key.clone()).map_err(Error::Internal)?;
     let (name, chain) = (&pinned.key, &pinned.chain_id);
+    if state.makes_checkpoints(&public_key) {
+        return Err(Error::AlreadyKnown(format!(
+            "public key {public_key} makes the journal's checkpoints, and a key that does never signs for a chain"
+        )));
+    }
     if state.pinned(name).is_some_and(|known| known != public_key) {
         return Err(Error::AlreadyKnown(format!(
             "key {name} is pinned to another public key: give the recovered one a name of its own"

@@ -93,6 +93,8 @@ pub struct Made {
     pub signatures: Option<Signatures>,
     /// The leaf's RFC 6962 hash, where it was made since the start.
     pub(super) leaf: Option<hsm_journal::Hash>,
+    /// Whether another signer reserved it, whose state was imported: no caller here asked for it yet.
+    pub imported: bool,
 }
 
 /// What leaves for a vote or a proposal.
@@ -176,40 +178,6 @@ impl State {
             .mark(key, chain)
             .and_then(|known| known.ledger.as_ref());
         binding.map_or_else(String::new, |binding| binding.ledger_id.to_string())
-    }
-
-    /// The chains and positions at which an imported state knew another message of this key.
-    #[must_use]
-    pub fn contested_chains(&self, name: &str) -> Vec<(ChainId, Position)> {
-        let key = self.pinned(name).and_then(|key| self.keys.get(&key));
-        let chains = key.into_iter().flat_map(|key| &key.chains);
-        chains
-            .filter_map(|(chain, mark)| Some((chain.clone(), mark.contested?)))
-            .collect()
-    }
-
-    /// A name and the key itself, where a public key with these raw bytes has a mark on the chain.
-    #[must_use]
-    pub fn known_as(&self, public_key: &[u8], chain: &ChainId) -> Option<(String, PublicKey)> {
-        let mut keys = self.keys.iter();
-        let (key, known) = keys.find(|(key, known)| {
-            key.as_bytes() == public_key && known.chains.contains_key(chain)
-        })?;
-        Some((known.names.first()?.clone(), *key))
-    }
-
-    /// The names and chains of the marks at which an imported state knew another message.
-    #[must_use]
-    pub fn contested(&self) -> Vec<(String, String)> {
-        let keys = self.keys.values();
-        let marks = keys.flat_map(|key| {
-            let contested = key
-                .chains
-                .iter()
-                .filter(|(_, mark)| mark.contested.is_some());
-            contested.map(|(chain, _)| (key.names.join(", "), chain.to_string()))
-        });
-        marks.collect()
     }
 
     /// Who the device of this name has to be, where that was pinned.
@@ -383,6 +351,7 @@ impl State {
                         time: *time,
                         signatures,
                         leaf,
+                        imported: false,
                     });
                 }
             }
@@ -642,6 +611,7 @@ impl ChainMark {
                 leaf,
                 time: *time,
                 signatures: None,
+                imported: false,
             });
         } else if mark.last != self.mark.last
             && let Some(signatures) = self.made.as_mut().and_then(|made| made.signatures.as_mut())

@@ -4,6 +4,7 @@ mod bound;
 mod checkpoints;
 mod disk_faults;
 mod ledger;
+mod moves;
 mod power_cuts;
 mod races;
 
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use hsm_device::Algorithm;
 use hsm_journal::{Options, State as _};
 use hsm_policy::cometbft::{BlockId, Height, Round, Timestamp, Vote, VoteType};
+use prost::Message as _;
 
 use super::*;
 

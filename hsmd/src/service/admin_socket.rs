@@ -9,11 +9,15 @@ use std::path::Path;
 use hsm_proto::v1::admin_server::AdminServer;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 use tokio::net::UnixListener;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
 use super::AdminService;
+
+/// The longest request, in bytes: a state file and what is around it.
+const LONGEST_REQUEST: usize = hsm_policy::state_files::MAX_FILE + (64 << 10);
 
 /// Opens the socket, for its owner and its group. One that a daemon left behind is replaced.
 ///
@@ -66,9 +70,10 @@ pub async fn serve(listener: UnixListener, service: AdminService, done: impl Fut
             group.map_or_else(|| "(none)".to_owned(), |group| group.to_string())
         )))
     };
+    let service = AdminServer::new(service).max_decoding_message_size(LONGEST_REQUEST);
     let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
     let served = Server::builder()
-        .add_service(AdminServer::with_interceptor(service, admit))
+        .add_service(InterceptedService::new(service, admit))
         .serve_with_incoming_shutdown(incoming, done)
         .await;
     if let Err(error) = served {

@@ -164,7 +164,10 @@ fn after(at: Position) -> (i64, i32, i32) {
         (Step::Proposal, _) => (height, round, 1),
         (Step::Prevote, _) => (height, round, 2),
         (Step::Precommit, Some(next)) => (height, next, 0),
-        (Step::Precommit, None) => (height.saturating_add(1), 0, 0),
+        (Step::Precommit, None) => match height.checked_add(1) {
+            Some(next) => (next, 0, 0),
+            None => (height, round, 2),
+        },
     }
 }
 

@@ -73,7 +73,7 @@ fn all_files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn any_flipped_bit_of_any_file_of_a_journal_is_found() {
-    let (_kept, path) = journal(12);
+    let (_kept, path) = journal(30);
     let sound = verify(&files(&path), &[], &Progress::default()).unwrap();
     assert_eq!(sound.uncounted, []);
     let mut flipped = 0;
@@ -173,7 +173,13 @@ fn an_export_goes_on_where_the_last_one_ended_and_makes_the_same_files_as_one_at
 #[test]
 fn what_is_not_this_journals_log_is_not_exported_over() {
     let (kept, path) = journal(20);
-    let (_other_kept, other) = journal(30);
+    let other = kept.path().join("other");
+    create(&other);
+    let opened = open(&other);
+    for _ in 0..40 {
+        write(&opened.journal, b"another");
+    }
+    opened.journal.close().unwrap();
     let to = kept.path().join("exported");
     let export = |path: &Path, note: &Note| {
         export(&files(path), &to, note, &verifier(), &Progress::default())
@@ -193,9 +199,12 @@ fn what_is_not_this_journals_log_is_not_exported_over() {
         export(&path, &sign(5, [1; 32])),
         Err(Error::Export { .. })
     ));
+    let size = verify(&files(&path), &[], &Progress::default())
+        .unwrap()
+        .entries;
     let forged: Note = note
         .to_string()
-        .replace("\n23\n", "\n22\n")
+        .replace(&format!("\n{size}\n"), &format!("\n{}\n", size - 1))
         .parse()
         .unwrap();
     assert!(matches!(export(&path, &forged), Err(Error::Checkpoint(_))));

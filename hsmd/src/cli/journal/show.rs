@@ -41,7 +41,10 @@ pub(super) fn run(printed: &Printed) -> Result<(), Error> {
             written => written?,
         }
     }
-    Ok(out.flush()?)
+    match out.flush() {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        flushed => Ok(flushed?),
+    }
 }
 
 fn as_text(event: &Event) -> String {

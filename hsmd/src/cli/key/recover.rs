@@ -20,6 +20,20 @@ pub(super) struct Recovered {
     evidence: Evidence,
 }
 
+impl Recovered {
+    /// What officers signed is not passed over in silence.
+    ///
+    /// # Errors
+    ///
+    /// Where there are files and no `--recovered`.
+    pub(super) fn refuse_files(&self) -> Result<(), Error> {
+        match self.signed.any() || self.evidence.any() {
+            true => Err("--document, --signature and --evidence go with --recovered".into()),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Through the running daemon, or else on the journal itself.
 pub(super) async fn run(
     recovered: &Recovered,

@@ -31,6 +31,11 @@ pub(in crate::cli) struct SignedFiles {
 }
 
 impl SignedFiles {
+    /// Whether any is named.
+    pub(in crate::cli) fn any(&self) -> bool {
+        self.document.is_some() || !self.signature.is_empty()
+    }
+
     /// Reads the files.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What another signer's state does to a mark.
 
-use hsm_policy::cometbft::ChainId;
+use hsm_device::PublicKey;
+use hsm_policy::cometbft::{ChainId, Position};
 use hsm_policy::conflict::{Imported, Last, Outcome, merge};
 use hsm_policy::state_files::{ExportedKey, ExportedMark, Signed as FileSigned};
 use hsm_proto::v1 as wire;
@@ -48,6 +49,40 @@ impl State {
         keys
     }
 
+    /// The names and chains of the marks at which an imported state knew another message.
+    #[must_use]
+    pub fn contested(&self) -> Vec<(String, String)> {
+        let keys = self.keys.values();
+        let marks = keys.flat_map(|key| {
+            let contested = key
+                .chains
+                .iter()
+                .filter(|(_, mark)| mark.contested.is_some());
+            contested.map(|(chain, _)| (key.names.join(", "), chain.to_string()))
+        });
+        marks.collect()
+    }
+
+    /// The chains and positions at which an imported state knew another message of this key.
+    #[must_use]
+    pub fn contested_chains(&self, name: &str) -> Vec<(ChainId, Position)> {
+        let key = self.pinned(name).and_then(|key| self.keys.get(&key));
+        let chains = key.into_iter().flat_map(|key| &key.chains);
+        chains
+            .filter_map(|(chain, mark)| Some((chain.clone(), mark.contested?)))
+            .collect()
+    }
+
+    /// A name and the key itself, where a public key with these raw bytes has a mark on the chain.
+    #[must_use]
+    pub fn known_as(&self, public_key: &[u8], chain: &ChainId) -> Option<(String, PublicKey)> {
+        let mut keys = self.keys.iter();
+        let (key, known) = keys.find(|(key, known)| {
+            key.as_bytes() == public_key && known.chains.contains_key(chain)
+        })?;
+        Some((known.names.first()?.clone(), *key))
+    }
+
     pub(super) fn plan_import(&self, imported: &wire::StateImported) -> Result<Change, String> {
         let (place, _) = self.known(imported.public_key.clone(), &imported.chain_id)?;
         Ok(Change::Import(place, Box::new(import(imported)?)))
@@ -73,6 +108,7 @@ impl State {
                 time: *time,
                 signatures: import.signatures,
                 leaf: None,
+                imported: true,
             });
         }
         if let Outcome::Dropped(position) | Outcome::Contested(position) = outcome {

@@ -168,6 +168,7 @@ fn mark_to_wire(chain: &ChainId, known: &ChainMark) -> wire::Mark {
             .clone_from(&last.extension_sign_bytes);
         mark.reserved_index = made.index;
         mark.reserved_time = Some(made.time);
+        mark.imported = made.imported;
         if let Some(signatures) = &made.signatures {
             mark.signature.clone_from(&signatures.message);
             mark.extension_signature = signatures.extension.clone().unwrap_or_default();
@@ -203,6 +204,7 @@ fn mark_from_wire(mark: wire::Mark) -> Result<ChainMark, String> {
         known.made = Some(Made {
             index: mark.reserved_index,
             time: mark.reserved_time.unwrap_or_default(),
+            imported: mark.imported,
             signatures: Some(Signatures {
                 message: mark.signature,
                 extension: Some(mark.extension_signature).filter(|bytes| !bytes.is_empty()),
