@@ -68,6 +68,9 @@ mod tests {
     use crate::conflict::judge;
     use crate::conflict::tests::message_at;
 
+    /// Height, round and step, and what was signed there.
+    type Named = ((i64, i32, i32), &'static [u8]);
+
     fn last((height, round, step): (i64, i32, i32), bytes: &[u8]) -> Last {
         Last {
             position: Position {
@@ -81,10 +84,7 @@ mod tests {
         }
     }
 
-    fn merged(
-        ours: Option<((i64, i32, i32), &[u8])>,
-        theirs: Option<((i64, i32, i32), &[u8])>,
-    ) -> (Option<Last>, Outcome) {
+    fn merged(ours: Option<Named>, theirs: Option<Named>) -> (Option<Last>, Outcome) {
         let mark = Mark {
             initial_height: 5,
             last: ours.map(|(position, bytes)| last(position, bytes)),

@@ -249,9 +249,9 @@ proptest::proptest! {
         let key = ed25519(1);
         let officers = Officers::parse(&key.line("a"), 1).unwrap();
         let context = Context { deployment_id: &DEPLOYMENT, now: NOW, used: &BTreeMap::new() };
-        let given = officers.authorise::<SetOfficers>(&bytes, &[text.clone()], &context);
+        let given = officers.authorise::<SetOfficers>(&bytes, std::slice::from_ref(&text), &context);
         proptest::prop_assert!(given.is_err());
-        let given = authorise(&officers, &document(), &[text.clone()], NOW);
+        let given = authorise(&officers, &document(), std::slice::from_ref(&text), NOW);
         proptest::prop_assert!(given.is_err());
         proptest::prop_assert!(Officers::parse(&text, 1).is_err());
     }
