@@ -6,7 +6,7 @@ use hsm_policy::state_files::{self, ExportedKey, Format, Signed as FileSigned};
 
 use crate::guard::{self, Guard, State};
 
-/// Everything that the journal yields, as an encoded [`wire::Snapshot`].
+/// Everything that the journal yields, as an encoded `hsm.v1.Snapshot`.
 ///
 /// # Errors
 ///
