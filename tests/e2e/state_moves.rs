@@ -468,7 +468,10 @@ fn officers_are_named_at_the_start_and_replaced_by_enough_of_them_only() {
     daemon.start();
     let both = old.sign("set-officers@hsmd", &document, &["ada", "cleo"]);
     done(&daemon, &with(&set, &both));
-    refused(&daemon, &with(&set, &both), &["no officer's key"]);
+    refused(&daemon, &with(&set, &both), &["was used before"]);
+    let document = done(&daemon, &request);
+    let late = old.sign("set-officers@hsmd", &document, &["ada", "cleo"]);
+    refused(&daemon, &with(&set, &late), &["no officer's key"]);
     let shown = done(&daemon, &["state", "officers"]);
     assert!(
         shown.contains("dora") && shown.contains("2 of 2") && !shown.contains("ada"),
