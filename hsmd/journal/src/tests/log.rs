@@ -96,7 +96,7 @@ fn any_flipped_bit_of_any_file_of_a_journal_is_found() {
         }
         fs::write(&file, &bytes).unwrap();
     }
-    assert!(flipped > 10_000, "{flipped}");
+    assert!(flipped > 8000, "{flipped}");
 }
 
 #[test]
@@ -193,11 +193,11 @@ fn what_is_not_this_journals_log_is_not_exported_over() {
         export(&path, &sign(5, [1; 32])),
         Err(Error::Export { .. })
     ));
-    let forged: Note = note
+    let size = note.text().lines().nth(1).unwrap();
+    let other = note
         .to_string()
-        .replace("\n23\n", "\n22\n")
-        .parse()
-        .unwrap();
+        .replacen(&format!("\n{size}\n"), "\n7\n", 1);
+    let forged: Note = other.parse().unwrap();
     assert!(matches!(export(&path, &forged), Err(Error::Checkpoint(_))));
     verify_export(&to, &verifier(), &[], &Progress::default()).unwrap();
 }
