@@ -68,7 +68,7 @@ fn a_newest_segment_that_was_cut_anywhere_is_missed() {
         let ends: Vec<usize> = frames
             .filter(|at| bytes[*at..].starts_with(b"HSMJNL"))
             .collect();
-        assert!(ends.len() > 3);
+        assert!(ends.len() >= 2);
         for end in ends.into_iter().chain([bytes.len() - 1]) {
             fs::write(newest(&path), &bytes[..end]).unwrap();
             // After a clean stop nothing needs the zeros behind the end.
