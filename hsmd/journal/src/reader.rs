@@ -192,6 +192,7 @@ impl Reader {
         };
         Ok(Some(&self.present))
     }
+
     /// Where the entries begin. What was before the first segment that is there cannot be read.
     #[must_use]
     pub fn beginning(&self) -> Beginning {

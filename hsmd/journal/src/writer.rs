@@ -195,8 +195,13 @@ impl<S: State> Writer<S> {
         // Only after a fault may it not be ready.
         let spare = self.spare.take().and_then(Spare::take);
         let room = self.options.segment_bytes;
-        let snapshot = snapshot::size(&self.tree, &owner);
-        let length = segment::length(snapshot, frame::payload_size(&self.pending), room);
+        let needed = segment::length(
+            snapshot::size(&self.tree, &owner),
+            frame::payload_size(&self.pending),
+            room,
+        );
+        let prepared = spare.as_ref().and_then(|file| file.metadata().ok());
+        let length = prepared.map_or(needed, |file| file.len().max(needed));
         let snapshot;
         (snapshot, leaf.digest) = segment::snapshot_payload(length, &self.tree, &owner);
         self.put(place, &leaf);

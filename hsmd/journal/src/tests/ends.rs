@@ -7,15 +7,18 @@ use super::{Memory, create, open, small, write};
 use crate::head::Head;
 use crate::{Error, Tail, segment};
 
-/// A journal of three segments, of which the last has some entries; after a clean stop, or as a process
-/// leaves it that is killed.
+/// A journal of several segments, of which the last was prepared beside the one before and has some
+/// entries; after a clean stop, or as a process leaves it that is killed.
 fn journal(stopped: bool) -> (tempfile::TempDir, PathBuf) {
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path().join("journal");
     create(&path);
     drop(open(&path));
     let opened = open(&path);
-    write(&opened.journal, b"one");
+    while opened.journal.status().segment < 5 {
+        write(&opened.journal, b"one");
+        std::thread::yield_now();
+    }
     write(&opened.journal, b"two");
     let head = fs::read(Head::path(&path)).unwrap();
     drop(opened);
@@ -65,7 +68,7 @@ fn a_newest_segment_that_was_cut_anywhere_is_missed() {
         let ends: Vec<usize> = frames
             .filter(|at| bytes[*at..].starts_with(b"HSMJNL"))
             .collect();
-        assert!(ends.len() > 3);
+        assert!(ends.len() >= 2);
         for end in ends.into_iter().chain([bytes.len() - 1]) {
             fs::write(newest(&path), &bytes[..end]).unwrap();
             // After a clean stop nothing needs the zeros behind the end.

@@ -96,7 +96,7 @@ fn any_flipped_bit_of_any_file_of_a_journal_is_found() {
         }
         fs::write(&file, &bytes).unwrap();
     }
-    assert!(flipped > 10_000, "{flipped}");
+    assert!(flipped > 8000, "{flipped}");
 }
 
 #[test]
@@ -199,14 +199,11 @@ fn what_is_not_this_journals_log_is_not_exported_over() {
         export(&path, &sign(5, [1; 32])),
         Err(Error::Export { .. })
     ));
-    let size = verify(&files(&path), &[], &Progress::default())
-        .unwrap()
-        .entries;
-    let forged: Note = note
+    let size = note.text().lines().nth(1).unwrap();
+    let other = note
         .to_string()
-        .replace(&format!("\n{size}\n"), &format!("\n{}\n", size - 1))
-        .parse()
-        .unwrap();
+        .replacen(&format!("\n{size}\n"), "\n7\n", 1);
+    let forged: Note = other.parse().unwrap();
     assert!(matches!(export(&path, &forged), Err(Error::Checkpoint(_))));
     verify_export(&to, &verifier(), &[], &Progress::default()).unwrap();
 }
