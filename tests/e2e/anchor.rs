@@ -178,7 +178,7 @@ impl Computer {
             None => edit_mock(&self.scratch.path().join("mock.state"), |state| {
                 let objects = state["objects"].as_array_mut().unwrap();
                 // Type 1: opaque.
-                objects.retain(|object| object["object_type"] != 1 && object["kind"] != 1);
+                objects.retain(|object| object["kind"] != 1);
             }),
         }
     }

@@ -73,12 +73,17 @@ impl AdminService {
         }
     }
 
+    /// Without an anchor there may be a tail in doubt, from the time when there was one.
     fn anchor_status(&self) -> Result<Option<wire::AnchorStatus>, Status> {
-        let Some(status) = &self.about.anchor_status else {
-            return Ok(None);
-        };
         let unproven = self.line.guard().inspect(|state| state.unproven().copied());
         let unproven = unproven.map_err(|error| Status::internal(error.to_string()))?;
+        let Some(status) = &self.about.anchor_status else {
+            return Ok(unproven.map(|tail| wire::AnchorStatus {
+                unproven_size: tail.size,
+                unproven_root: tail.root.to_vec(),
+                ..wire::AnchorStatus::default()
+            }));
+        };
         let (now, pace) = (status.now(), status.pace);
         Ok(Some(wire::AnchorStatus {
             counter: now.counter,
