@@ -72,8 +72,8 @@ pub struct PinnedKey {
 pub struct ChainMark {
     /// What `hsm_policy::conflict::judge` compares a request with.
     pub mark: Mark,
-    /// The entry that made `mark.last`; `None` where nothing was reserved yet.
-    pub made: Option<Made>,
+    /// The entry that made `mark.last`; `None` where nothing was reserved yet. Boxed, since most of many keys never sign.
+    pub made: Option<Box<Made>>,
     /// The ledger through which other signers share the mark.
     pub ledger: Option<Box<Binding>>,
     /// Between which heights it may sign; all 0 where there never was an anchor.
@@ -346,13 +346,13 @@ impl State {
                         binding.revision = binding.revision.max(revision);
                     }
                     known.mark.last = Some(last);
-                    known.made = Some(Made {
+                    known.made = Some(Box::new(Made {
                         index,
                         time: *time,
                         signatures,
                         leaf,
                         imported: false,
-                    });
+                    }));
                 }
             }
             Change::Signed(place, reserved_index, signatures) => {
@@ -606,13 +606,13 @@ impl ChainMark {
     ) {
         let message = |last: &Last| (last.position, last.sign_bytes.clone());
         if mark.last.as_ref().map(message) != self.mark.last.as_ref().map(message) {
-            self.made = Some(Made {
+            self.made = Some(Box::new(Made {
                 index,
                 leaf,
                 time: *time,
                 signatures: None,
                 imported: false,
-            });
+            }));
         } else if mark.last != self.mark.last
             && let Some(signatures) = self.made.as_mut().and_then(|made| made.signatures.as_mut())
         {

@@ -103,13 +103,13 @@ impl State {
         let after = mark.last.as_ref().map(|last| last.position);
         known.mark = mark;
         if after > before {
-            known.made = Some(Made {
+            known.made = Some(Box::new(Made {
                 index,
                 time: *time,
                 signatures: import.signatures,
                 leaf: None,
                 imported: true,
-            });
+            }));
         }
         if let Outcome::Dropped(position) | Outcome::Contested(position) = outcome {
             if let Some(made) = known.made.as_mut() {

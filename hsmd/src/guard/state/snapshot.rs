@@ -201,7 +201,7 @@ fn mark_from_wire(mark: wire::Mark) -> Result<ChainMark, String> {
             timestamp: entry::timestamp_from_wire(mark.timestamp)?,
             extension_sign_bytes: mark.extension_sign_bytes,
         });
-        known.made = Some(Made {
+        known.made = Some(Box::new(Made {
             index: mark.reserved_index,
             time: mark.reserved_time.unwrap_or_default(),
             imported: mark.imported,
@@ -211,7 +211,7 @@ fn mark_from_wire(mark: wire::Mark) -> Result<ChainMark, String> {
             })
             .filter(|signatures| !signatures.message.is_empty()),
             leaf: None,
-        });
+        }));
     }
     Ok(known)
 }
