@@ -275,10 +275,12 @@ impl Guard {
             })?;
         let verdict = match conflict::judge(&known.mark, ask.message, ask.max_height_jump) {
             Ok(verdict) => verdict,
-            // What may have been signed up to the floor counts as signed.
+            // What may have been signed up to the floor counts as signed; but not in a ledger's row, which others
+            // judge by, too: there the mark itself has to be advanced.
             Err(Conflict::HeightJump { height, .. })
-                if height.saturating_sub(known.bounds.floor).unsigned_abs()
-                    <= ask.max_height_jump =>
+                if known.ledger.is_none()
+                    && height.saturating_sub(known.bounds.floor).unsigned_abs()
+                        <= ask.max_height_jump =>
             {
                 Verdict::Sign
             }

@@ -126,10 +126,10 @@ impl Ledger {
         let slot = self.slot(&place);
         let mut slot = lock(&slot, deadline).await?;
         let cleared = self.clear(guard, &place, &mut slot, ask, deadline).await?;
-        Ok(guard.reserve_cleared(ask, Some(cleared), now).await?)
+        Ok(guard.reserve_cleared(ask, cleared, now).await?)
     }
 
-    /// Returns when the row, and this journal, hold what the guard has to judge the request by.
+    /// Returns when the row holds the message, or when this journal holds what the guard refuses it by: no proof then.
     async fn clear(
         &self,
         guard: &Guard,
@@ -137,7 +137,7 @@ impl Ledger {
         slot: &mut Slot,
         ask: Ask<'_>,
         deadline: Instant,
-    ) -> Result<Cleared, Error> {
+    ) -> Result<Option<Cleared>, Error> {
         let (etcd, key) = (self.etcd()?, row_key(place));
         let mut fresh = false;
         loop {
@@ -154,9 +154,11 @@ impl Ledger {
                 slot.value = None;
                 continue;
             }
-            let cleared = |slot: &Slot| Cleared {
-                generation: binding.generation,
-                revision: slot.revision,
+            let cleared = |slot: &Slot| {
+                Some(Cleared {
+                    generation: binding.generation,
+                    revision: slot.revision,
+                })
             };
             let next = match conflict::judge(&mark, ask.message, ask.max_height_jump) {
                 Ok(Verdict::Sign) => row.with_message(ask.message),
@@ -166,8 +168,9 @@ impl Ledger {
                     slot.value = None;
                     continue;
                 }
+                Ok(Verdict::Repeat) => return Ok(cleared(slot)),
                 // The guard comes to the same conflict.
-                Ok(Verdict::Repeat) | Err(_) => return Ok(cleared(slot)),
+                Err(_) => return Ok(None),
             };
             match etcd
                 .swap(&key, Some(&value), next.encode(), deadline)

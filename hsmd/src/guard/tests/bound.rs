@@ -1,5 +1,7 @@
 //! A key that is bound to a ledger: the guard reserves nothing that the ledger did not clear.
 
+use std::time::Duration;
+
 use super::*;
 use crate::guard::ledger::{Id, Row};
 
@@ -98,6 +100,57 @@ async fn a_bound_key_reserves_nothing_that_its_ledger_did_not_clear() {
         "revision 6 was seen: {outcome:?}"
     );
     reserve_cleared(&guard, &next, cleared(1, 6)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_floor_lets_no_bound_key_jump_past_what_its_row_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let created = Event::StateCreated(wire::StateCreated {
+        deployment_id: vec![1; 16],
+        anchor: Some(wire::AnchorBound {
+            kind: "tpm".to_owned(),
+            counter: 1,
+            authorisation: None,
+        }),
+    });
+    let first = entry::encode(SystemTime::now(), created);
+    hsm_journal::create(&path, &State::default().snapshot(), &first).unwrap();
+    let guard = open(&path);
+    let now = SystemTime::now();
+    let (key, chain) = (public_key(), ChainId::new(CHAIN).unwrap());
+    let row = Some(seen(&row(10), 5));
+    let pinned = guard.pin_shared(KEY, (&key, &chain), 10, Vec::new(), row, now);
+    pinned.await.unwrap();
+    let advance = || {
+        let (counter, _) = guard.begin_advance(Purpose::Open(2000), now).unwrap();
+        guard.finish_advance(counter).unwrap();
+    };
+    let bounds = || {
+        let known = guard.inspect(|state| state.mark(&key, &chain).unwrap().bounds);
+        known.unwrap()
+    };
+    advance();
+    let tail = Tail {
+        size: 1,
+        root: [0; 32],
+    };
+    guard.doubt(&tail, now).await.unwrap();
+    let floor = bounds().floor;
+    assert!(floor > 1010, "beyond the jump from the mark: {floor}");
+    // Near the floor, and far from the row's mark: a proof for another message must not carry it.
+    let message = precommit(floor + 1, 1, 100, None);
+    let asked = reserve_cleared(&guard, &message, cleared(1, 6));
+    let outcome = tokio::time::timeout(Duration::from_secs(30), asked).await;
+    let outcome = outcome.expect("a refusal, and no wait for an advance");
+    let is_jump = matches!(
+        &outcome,
+        Err(Error::Conflict {
+            conflict: Conflict::HeightJump { .. },
+            ..
+        })
+    );
+    assert!(is_jump, "{outcome:?}");
 }
 
 #[tokio::test]
