@@ -212,7 +212,7 @@ fn edge(directory: &Path, size: u64) -> Result<Tiles, Error> {
         }
     }
     let mut bundle = Vec::new();
-    if size % WIDTH > 0 {
+    if !size.is_multiple_of(WIDTH) {
         let path = directory.join(bundle_path(size - size % WIDTH, size % WIDTH));
         bundle = fs::read(&path).map_err(Error::io("read", &path))?;
         let hashes = frame::decode_leaves(&bundle).unwrap_or_default();
@@ -255,7 +255,8 @@ fn put(directory: &Path, tile: &Tile, folders: &mut BTreeSet<PathBuf>) -> Result
 fn remove_partial(directory: &Path, old: u64, new: u64) -> Result<(), Error> {
     let partial = |size: u64| {
         let tiles = edge_paths(size).into_iter().map(|(path, _)| path);
-        let bundle = (size % WIDTH > 0).then(|| bundle_path(size - size % WIDTH, size % WIDTH));
+        let bundle =
+            (!size.is_multiple_of(WIDTH)).then(|| bundle_path(size - size % WIDTH, size % WIDTH));
         tiles.chain(bundle).collect::<BTreeSet<String>>()
     };
     for path in partial(old).difference(&partial(new)) {

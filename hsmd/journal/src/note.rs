@@ -301,7 +301,7 @@ impl FromStr for Note {
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n", self.text)?;
+        writeln!(f, "{}", self.text)?;
         for line in &self.lines {
             let body = BASE64.encode([line.id.as_slice(), &line.signature].concat());
             writeln!(f, "{DASH}{} {body}", line.name)?;

@@ -92,7 +92,7 @@ impl Tiles {
             let content = hashes.unwrap_or_default();
             tiles.push(Tile { path, content });
         }
-        if size % WIDTH > 0 {
+        if !size.is_multiple_of(WIDTH) {
             tiles.push(Tile {
                 path: bundle_path(size - size % WIDTH, size % WIDTH),
                 content: self.bundle.clone(),

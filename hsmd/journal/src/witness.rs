@@ -185,7 +185,6 @@ fn meaning(status: StatusCode) -> &'static str {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn text(error: impl std::error::Error) -> String {
     error.to_string()
 }
