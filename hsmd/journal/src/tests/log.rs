@@ -173,7 +173,9 @@ fn an_export_goes_on_where_the_last_one_ended_and_makes_the_same_files_as_one_at
 #[test]
 fn what_is_not_this_journals_log_is_not_exported_over() {
     let (kept, path) = journal(20);
-    let (_other_kept, other) = journal(30);
+    let (_other_kept, other) = journal(0);
+    write(&open(&other).journal, b"of another journal");
+    extend(&other, 30);
     let to = kept.path().join("exported");
     let export = |path: &Path, note: &Note| {
         export(&files(path), &to, note, &verifier(), &Progress::default())

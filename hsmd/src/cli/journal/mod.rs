@@ -21,7 +21,7 @@ pub(super) enum Command {
     /// Print every entry, oldest first; with --json one object a line. Verifies the segments on the way.
     Show(Printed),
     /// Verify every byte that counts, and the last checkpoint, offline: of the journal, or of an exported log.
-    Verify(Verify),
+    Verify(Box<Verify>),
     /// Prove that an entry is in the tree of the last checkpoint: prints a c2sp.org/tlog-proof, with --json the entry, too.
     Prove(Prove),
     /// Write the log up to the last checkpoint as C2SP tiles into a directory, which any web server can serve. What is
