@@ -17,7 +17,7 @@ use crate::scan::{Next, Scan};
 use crate::segment::{self, Opening, Segment};
 use crate::snapshot::{self, Cut, SnapshotLeaf, is_snapshot_leaf};
 use crate::sync::thread;
-use crate::tree::{Tree, leaf_hash};
+use crate::tree::Tree;
 use crate::writer::{Failure, Observer, Replayed, Writer};
 
 /// How a journal is to work.
@@ -242,13 +242,13 @@ fn replay<S: State>(
     let mut tree = snapshot.tree;
     let mut used = false;
     let torn = loop {
-        let leaves = match scan.next()? {
-            Next::Leaves(leaves) => leaves,
+        let (leaves, hashes) = match scan.next()? {
+            Next::Leaves(leaves, hashes) => (leaves, hashes),
             Next::End(cut) => break cut,
         };
-        for leaf in leaves {
+        for (leaf, hash) in leaves.into_iter().zip(hashes) {
             let index = tree.size();
-            tree.push(leaf_hash(&leaf));
+            tree.push(hash);
             if !is_snapshot_leaf(&leaf) {
                 used = true;
                 state.apply(index, &leaf).map_err(|reason| Error::State {

@@ -124,11 +124,10 @@ impl Segment {
             length: opening.snapshot.len() as u64,
             previous: opening.previous,
         };
-        let (mut bytes, snapshot_digest) = frame::encode(&header, opening.snapshot);
+        let (mut bytes, snapshot_digest) =
+            frame::encode(&header, opening.snapshot, opening.snapshot);
         header = following(&header, snapshot_digest, 0);
-        let payload = frame::encode_leaves(opening.leaves);
-        header.length = payload.len() as u64;
-        let (leaves, last) = frame::encode(&header, &payload);
+        let (leaves, last) = frame::encode_entries(&header, opening.leaves);
         bytes.extend_from_slice(&leaves);
 
         let given_up = AtomicBool::new(false);
@@ -163,9 +162,7 @@ impl Segment {
     /// Adds the leaves as one frame, durable on return. After an error the segment must be given up: what is
     /// on the disk cannot be known.
     pub(crate) fn append(&mut self, disk: &Disk, leaves: &[Vec<u8>]) -> Result<(), Fault> {
-        let payload = frame::encode_leaves(leaves);
-        self.header.length = payload.len() as u64;
-        let (bytes, digest) = frame::encode(&self.header, &payload);
+        let (bytes, digest) = frame::encode_entries(&self.header, leaves);
         disk.write(Operation::Write, &self.file, &bytes, self.offset)
             .map_err(Fault::at("write", &self.path))?;
         disk.flush(Operation::Flush, &self.file)
