@@ -24,9 +24,30 @@ use sha2::{Digest, Sha256};
 
 use crate::chain_id;
 use crate::driver::Nodes;
+use crate::unguarded;
 
-const SENTRY: &str = "bench";
+/// The one caller that the policy knows.
+pub(crate) const SENTRY: &str = "bench";
 const DEVICE: &str = "software";
+
+/// What is started.
+#[derive(Clone, Copy)]
+pub(crate) enum Serve {
+    /// hsmd.
+    Whole,
+    /// Its server with the guard switched off: [`unguarded`].
+    Unguarded,
+}
+
+impl Serve {
+    /// The program's first argument.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "serve",
+            Self::Unguarded => "serve-unguarded",
+        }
+    }
+}
 
 /// A running hsmd.
 pub(crate) struct Server {
@@ -39,11 +60,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one that signs for `chains` chains, each with a key of its own.
     pub(crate) fn start(sockets: &Path, state: &Path, chains: usize, latency: Duration) -> Self {
-        Self::start_with(sockets, state, chains, latency, "")
+        Self::start_as(Serve::Whole, sockets, state, chains, latency, "")
     }
 
-    /// The same, with more tables in its configuration.
-    pub(crate) fn start_with(
+    /// This one, with more tables in its configuration.
+    pub(crate) fn start_as(
+        serve: Serve,
         sockets: &Path,
         state: &Path,
         chains: usize,
@@ -59,7 +81,7 @@ impl Server {
         make_known(&config, &keys);
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command
-            .arg("serve")
+            .arg(serve.name())
             .arg(&config)
             .arg(latency.as_millis().to_string());
         let mut process = Process::start("hsmd", &mut command, state);
@@ -78,6 +100,20 @@ impl Server {
     /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The certificate of its authority.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.authority.certificate()
+    }
+
+    /// What the one caller that the policy knows shows.
+    pub(crate) fn sentry_identity(&self) -> Identity {
+        self.authority.sentry(SENTRY)
     }
 
     pub(crate) fn metrics_port(&self) -> u16 {
@@ -116,7 +152,7 @@ impl Server {
 }
 
 /// Serves until killed.
-pub(crate) fn serve(config: &Path, latency: Duration) {
+pub(crate) fn serve(what: Serve, config: &Path, latency: Duration) {
     let config = Config::load(config, MockDevices::Refused).expect("a good configuration");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -124,6 +160,10 @@ pub(crate) fn serve(config: &Path, latency: Duration) {
         .expect("a runtime");
     runtime.block_on(async {
         let device = start_device(latency);
+        if matches!(what, Serve::Unguarded) {
+            unguarded::serve(&config, device).await;
+            return;
+        }
         let daemon = Daemon::open(&config, vec![device])
             .await
             .expect("the daemon opens");
