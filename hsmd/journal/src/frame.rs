@@ -135,15 +135,28 @@ pub(crate) fn encode_leaves(leaves: &[Vec<u8>]) -> Vec<u8> {
     payload
 }
 
-/// The frame of these leaves, and its digest.
-pub(crate) fn encode_entries(header: &Header, leaves: &[Vec<u8>]) -> (Vec<u8>, Hash) {
+/// The frame of leaves.
+pub(crate) struct Entries {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Hash,
+    /// Of the leaves, in order.
+    pub(crate) hashes: Vec<Hash>,
+}
+
+/// The frame of these leaves.
+pub(crate) fn encode_entries(header: &Header, leaves: &[Vec<u8>]) -> Entries {
     let payload = encode_leaves(leaves);
     let hashes: Vec<Hash> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
     let header = Header {
         length: payload.len() as u64,
         ..header.clone()
     };
-    encode(&header, &payload, hashes.as_flattened())
+    let (bytes, digest) = encode(&header, &payload, hashes.as_flattened());
+    Entries {
+        bytes,
+        digest,
+        hashes,
+    }
 }
 
 /// Bytes that these leaves take up in a payload.
@@ -180,7 +193,7 @@ mod tests {
             length: 4,
             previous: [0xab; 32],
         };
-        let (bytes, digest) = encode_entries(&header, &[b"hi".to_vec()]);
+        let Entries { bytes, digest, .. } = encode_entries(&header, &[b"hi".to_vec()]);
         let fields = [
             "48534d4a4e4c0102",
             "0000000000000003",

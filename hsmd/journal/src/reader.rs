@@ -95,7 +95,7 @@ pub fn leaf_at(directory: &Path, index: u64) -> Result<Option<Vec<u8>>, Error> {
         if first > index {
             continue;
         }
-        while let Next::Leaves(leaves) = scan.next()? {
+        while let Next::Leaves(leaves, _) = scan.next()? {
             let place = usize::try_from(index - first).unwrap_or(usize::MAX);
             first += leaves.len() as u64;
             if first > index {

@@ -127,7 +127,9 @@ impl Line {
         )
         .await?;
         watch.end(Stage::Reserve);
+        let at_work = self.guard.journal().at_work();
         let signed = sign::sign(reserved, deadline, &self.metrics).await?;
+        drop(at_work);
         watch.end(Stage::Device);
         let signed = self.reply(signed);
         watch.end(Stage::Reply);

@@ -28,7 +28,14 @@ pub(crate) fn measure(disk: &Path) {
     let (free_sockets, free_state) = (Scratch::new(), Scratch::new_in(disk));
     let guarded = Server::start(sockets.path(), state.path(), most, Duration::ZERO);
     let free = Serve::Unguarded;
-    let unguarded = Server::start_as(free, free_sockets.path(), free_state.path(), most, Duration::ZERO, "");
+    let unguarded = Server::start_as(
+        free,
+        free_sockets.path(),
+        free_state.path(),
+        most,
+        Duration::ZERO,
+        "",
+    );
     let [mut ours, mut bound] = [&guarded, &unguarded].map(|server| Callers::connect(server, most));
     for callers in LOADS {
         let [mut signed, mut free, mut flush] = [const { Times::empty() }; 3];
@@ -39,7 +46,10 @@ pub(crate) fn measure(disk: &Path) {
             let used = processor_times(&guarded);
             signed.extend(ours.drive(callers, TURN));
             flushes += flushes_of(&guarded) - earlier;
-            for (sum, (now, used)) in processor.iter_mut().zip(processor_times(&guarded).iter().zip(used)) {
+            for (sum, (now, used)) in processor
+                .iter_mut()
+                .zip(processor_times(&guarded).iter().zip(used))
+            {
                 *sum += now - used;
             }
             free.extend(bound.drive(callers, TURN));
@@ -49,10 +59,19 @@ pub(crate) fn measure(disk: &Path) {
         signed.print(&format!("hsmd_{load}"));
         free.print(&format!("unguarded_{load}"));
         println!("limit_flush_beside_{load}_rate {:.0} 1/s", flush.rate());
-        println!("hsmd_{load}_signatures_per_flush {:.1}", signed.count() / flushes);
-        println!("ratio hsmd_to_unguarded_{load}_rate {:.2}", signed.rate() / free.rate());
+        println!(
+            "hsmd_{load}_signatures_per_flush {:.1}",
+            signed.count() / flushes
+        );
+        println!(
+            "ratio hsmd_to_unguarded_{load}_rate {:.2}",
+            signed.rate() / free.rate()
+        );
         for (process, seconds) in ["hsmd", "callers"].iter().zip(processor) {
-            println!("hsmd_{load}_processor_{process} {:.4} ms", seconds * 1e3 / signed.count());
+            println!(
+                "hsmd_{load}_processor_{process} {:.4} ms",
+                seconds * 1e3 / signed.count()
+            );
         }
         Stages::read(guarded.metrics_port()).print_since(&before, &load, &signed);
     }

@@ -12,7 +12,6 @@ use hsm_proto::v1::entry::Event;
 use hsm_proto::v1::{Position, PublicKey, Reserved, Signed, Step};
 use hsm_tests::authority::{Authority, uri};
 use hsm_tests::binaries::binary;
-use hsm_tests::daemon::allow_root;
 use hsm_tests::node::{block, vote};
 use hsm_tests::process::{Scratch, free_port};
 use hsm_tests::sign_bytes;
@@ -62,9 +61,18 @@ pub(crate) fn measure(disk: &Path) {
     println!("hsmd_10m_entries_size {:.0} MB", bytes as f64 / 1e6);
     println!("hsmd_journal_verify_rate {:.0} MB/s", rate(verify));
     println!("limit_sha256_1_thread_rate {:.0} MB/s", rate(alone));
-    println!("limit_sha256_{threads}_threads_rate {:.0} MB/s", rate(together));
-    println!("ratio hsmd_journal_verify_to_sha256_1_thread {:.2}", rate(verify) / rate(alone));
-    println!("ratio hsmd_journal_verify_to_sha256_{threads}_threads {:.2}", rate(verify) / rate(together));
+    println!(
+        "limit_sha256_{threads}_threads_rate {:.0} MB/s",
+        rate(together)
+    );
+    println!(
+        "ratio hsmd_journal_verify_to_sha256_1_thread {:.2}",
+        rate(verify) / rate(alone)
+    );
+    println!(
+        "ratio hsmd_journal_verify_to_sha256_{threads}_threads {:.2}",
+        rate(verify) / rate(together)
+    );
 }
 
 /// Appends what votes leave, as fast as the journal takes it.
@@ -74,7 +82,10 @@ fn fill(config: &Path, keys: &[String]) {
     let public_keys: Vec<PublicKey> = keys
         .iter()
         .map(|key| {
-            let pinned = guard.pinned(key).expect("a sound guard").expect("a known key");
+            let pinned = guard
+                .pinned(key)
+                .expect("a sound guard")
+                .expect("a known key");
             entry::public_key_to_wire(&pinned)
         })
         .collect();
@@ -88,25 +99,37 @@ fn fill(config: &Path, keys: &[String]) {
                     seconds: time.seconds,
                     nanos: time.nanos,
                 });
-                record(&guard, Event::Reserved(Reserved {
+                record(
+                    &guard,
+                    Event::Reserved(Reserved {
                         caller: caller.clone(),
                         key: key.clone(),
                         public_key: Some(public_key.clone()),
                         chain_id: key.clone(),
-                        position: Some(Position { height, round: 0, step: step.into() }),
+                        position: Some(Position {
+                            height,
+                            round: 0,
+                            step: step.into(),
+                        }),
                         sign_bytes: sign_bytes::vote(key, &vote),
                         timestamp,
                         extension_sign_bytes: None,
                         ledger_revision: 0,
-                    }), written);
-                record(&guard, Event::Signed(Signed {
+                    }),
+                    written,
+                );
+                record(
+                    &guard,
+                    Event::Signed(Signed {
                         reserved_index: written,
                         key: key.clone(),
                         public_key: Some(public_key.clone()),
                         chain_id: key.clone(),
                         signature: vec![7; 64],
                         extension_signature: Vec::new(),
-                    }), written + 1);
+                    }),
+                    written + 1,
+                );
                 written += 2;
             }
         }
@@ -119,7 +142,7 @@ fn fill(config: &Path, keys: &[String]) {
 
 /// Appends, and leaves the disk time to catch up before the journal's queue is full.
 fn record(guard: &Guard, event: Event, written: u64) {
-    while written % CHECK == 0 && guard.journal().status().queued > CHECK {
+    while written.is_multiple_of(CHECK) && guard.journal().status().queued > CHECK {
         std::thread::yield_now();
     }
     guard
@@ -130,7 +153,9 @@ fn record(guard: &Guard, event: Event, written: u64) {
 fn segments(directory: &Path) -> Vec<PathBuf> {
     let files = std::fs::read_dir(directory).expect("the journal");
     let files = files.map(|file| file.expect("a file").path());
-    files.filter(|file| file.extension().is_some_and(|end| end == "log")).collect()
+    files
+        .filter(|file| file.extension().is_some_and(|end| end == "log"))
+        .collect()
 }
 
 fn length(file: &Path) -> u64 {
@@ -141,7 +166,11 @@ fn verify_journal(config: &Path) {
     let mut command = Command::new(binary("hsmd"));
     command.args(["journal", "verify", "--config"]).arg(config);
     let output = command.output().expect("hsmd runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Hashes every file, each on one of so many threads.

@@ -29,6 +29,8 @@ use crate::unguarded;
 /// The one caller that the policy knows.
 pub(crate) const SENTRY: &str = "bench";
 const DEVICE: &str = "software";
+/// More than callers at once. hsmd itself lets 128 wait for a device, which a YubiHSM2 would need 13 s for.
+const QUEUE: usize = 512;
 
 /// What is started.
 #[derive(Clone, Copy)]
@@ -262,7 +264,11 @@ fn start_device(latency: Duration) -> hsmd::keyring::Device {
             keys: HashMap::new(),
         }) as Box<dyn Device>)
     });
-    devices::start_one(DEVICE, opener, WorkerOptions::default()).expect("a device")
+    let options = WorkerOptions {
+        queue: QUEUE,
+        ..WorkerOptions::default()
+    };
+    devices::start_one(DEVICE, opener, options).expect("a device")
 }
 
 /// Waits to the microsecond, so that what is measured beyond it is not the timer's.

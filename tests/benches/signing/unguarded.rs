@@ -39,11 +39,22 @@ pub(crate) async fn serve(config: &Config, device: Device) {
     for key in keyring.iter() {
         let shown = key.read_public_key(Instant::now() + PATIENCE).await;
         let locator = Arc::new(key.locator().clone());
-        keys.insert(key.name().to_owned(), (locator, shown.expect("a public key")));
+        keys.insert(
+            key.name().to_owned(),
+            (locator, shown.expect("a public key")),
+        );
     }
-    let signer = Unguarded { policy, keys, worker };
+    let signer = Unguarded {
+        policy,
+        keys,
+        worker,
+    };
     let scraped = TcpListener::bind(config.metrics.expect("a port for metrics")).await;
-    tokio::spawn(metrics::serve(scraped.expect("the port"), metrics, std::future::pending()));
+    tokio::spawn(metrics::serve(
+        scraped.expect("the port"),
+        metrics,
+        std::future::pending(),
+    ));
     Server::builder()
         .max_concurrent_streams(MAX_REQUESTS)
         .timeout(PATIENCE)
@@ -60,7 +71,10 @@ struct Unguarded {
 }
 
 impl Unguarded {
-    async fn sign(&self, request: Request<wire::SignCometbftVoteRequest>) -> Result<wire::SignCometbftVoteResponse, String> {
+    async fn sign(
+        &self,
+        request: Request<wire::SignCometbftVoteRequest>,
+    ) -> Result<wire::SignCometbftVoteResponse, String> {
         let now = SystemTime::now();
         let peer = request.extensions().get::<Peer>().ok_or("no peer")?;
         let caller = peer.caller_at(now).map_err(text)?.clone();
@@ -69,11 +83,17 @@ impl Unguarded {
         let message = message(&asked)?;
         let now = wall_clock(now);
         let now = Timestamp::new(now.seconds, now.nanos).map_err(text)?;
-        self.policy.permit(&caller, &key, &message, now).map_err(text)?;
+        let _permit = self
+            .policy
+            .permit(&caller, &key, &message, now)
+            .map_err(text)?;
         let (locator, public_key) = self.keys.get(&asked.key).ok_or("no such key")?;
         let bytes = message.sign_bytes();
         let deadline = Instant::now() + PATIENCE;
-        let signed = self.worker.sign(locator.clone(), bytes.as_slice(), deadline).await;
+        let signed = self
+            .worker
+            .sign(locator.clone(), bytes.as_slice(), deadline)
+            .await;
         let signature = signed.map_err(text)?;
         public_key.verify(&bytes, &signature).map_err(text)?;
         Ok(wire::SignCometbftVoteResponse {
@@ -109,19 +129,34 @@ fn text(error: impl std::fmt::Display) -> String {
 
 #[tonic::async_trait]
 impl Signer for Unguarded {
-    async fn sign_cometbft_vote(&self, request: Request<wire::SignCometbftVoteRequest>) -> Result<Response<wire::SignCometbftVoteResponse>, Status> {
-        self.sign(request).await.map(Response::new).map_err(Status::internal)
+    async fn sign_cometbft_vote(
+        &self,
+        request: Request<wire::SignCometbftVoteRequest>,
+    ) -> Result<Response<wire::SignCometbftVoteResponse>, Status> {
+        self.sign(request)
+            .await
+            .map(Response::new)
+            .map_err(Status::internal)
     }
 
-    async fn sign_cometbft_proposal(&self, _: Request<wire::SignCometbftProposalRequest>) -> Result<Response<wire::SignCometbftProposalResponse>, Status> {
+    async fn sign_cometbft_proposal(
+        &self,
+        _: Request<wire::SignCometbftProposalRequest>,
+    ) -> Result<Response<wire::SignCometbftProposalResponse>, Status> {
         Err(Status::unimplemented("only votes are compared"))
     }
 
-    async fn list_keys(&self, _: Request<wire::ListKeysRequest>) -> Result<Response<wire::ListKeysResponse>, Status> {
+    async fn list_keys(
+        &self,
+        _: Request<wire::ListKeysRequest>,
+    ) -> Result<Response<wire::ListKeysResponse>, Status> {
         Err(Status::unimplemented("only votes are compared"))
     }
 
-    async fn get_public_key(&self, _: Request<wire::GetPublicKeyRequest>) -> Result<Response<wire::GetPublicKeyResponse>, Status> {
+    async fn get_public_key(
+        &self,
+        _: Request<wire::GetPublicKeyRequest>,
+    ) -> Result<Response<wire::GetPublicKeyResponse>, Status> {
         Err(Status::unimplemented("only votes are compared"))
     }
 }

@@ -193,7 +193,7 @@ fn an_entry_that_imitates_a_frame_cannot_make_a_torn_end_look_like_damage() {
     overwrite(
         &sample.segment,
         torn + 512,
-        &frame::encode_entries(&header, &[]).0,
+        &frame::encode_entries(&header, &[]).bytes,
     );
     let opened = open(&sample.path);
     assert!(matches!(opened.tail, Tail::Cut(Cut { offset, .. }) if offset == torn));
