@@ -17,7 +17,7 @@ use crate::{key, keyring};
 
 pub use export::{export, exported};
 pub use import::{import, imported_marks};
-pub use recovery::{evidence_height, recover};
+pub use recovery::{CHECKPOINT, LEDGER_ROW, evidence_height, recover};
 
 /// Why nothing was moved.
 #[derive(Debug, thiserror::Error)]
