@@ -479,6 +479,54 @@ fn an_advance_that_a_crash_interrupted_is_completed() {
 }
 
 #[test]
+fn an_advance_that_a_crash_left_with_two_objects_in_the_yubihsm_counts_and_is_tidied_up() {
+    let Some(mut computer) = Computer::set_up(Kind::Yubihsm) else {
+        return;
+    };
+    let file = computer.scratch.path().join("mock.state");
+    let anchors = || {
+        let mut found = Vec::new();
+        edit_mock(&file, |state| {
+            let objects = state["objects"].as_array().unwrap().iter();
+            // Type 1: opaque.
+            found = objects
+                .filter(|object| object["kind"] == 1)
+                .cloned()
+                .collect();
+        });
+        found
+    };
+    computer.sign(1, 1).unwrap();
+    computer.daemon.kill();
+    let mut old = anchors();
+    assert_eq!(old.len(), 1);
+    computer.daemon.start();
+    computer.sign(WINDOW * 3, 1).unwrap();
+    let counter = computer.anchor()["counter"].clone();
+    computer.daemon.kill();
+    assert_ne!(anchors(), old);
+    // The new object was put, and the old one not deleted.
+    let spare = 4711;
+    old[0]["id"] = spare.into();
+    edit_mock(&file, |state| {
+        state["objects"].as_array_mut().unwrap().append(&mut old);
+    });
+    computer.daemon.start();
+    assert_eq!(
+        computer.anchor()["counter"],
+        counter,
+        "the higher one counts"
+    );
+    computer.assert_refused(WINDOW * 3, 2, Reason::DoubleSign);
+    computer.sign(WINDOW * 6, 1).unwrap();
+    computer.daemon.kill();
+    let left = anchors();
+    assert!(left.len() == 1 && left[0]["id"] != spare, "{left:?}");
+    computer.daemon.start();
+    computer.sign(WINDOW * 6 + 1, 1).unwrap();
+}
+
+#[test]
 fn a_replaced_device_with_the_same_key_is_added_by_its_serial_number() {
     let Some(mut computer) = Computer::set_up(Kind::Tpm) else {
         return;
