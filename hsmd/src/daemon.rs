@@ -180,7 +180,8 @@ impl Daemon {
                 about.started,
             )
             .await?;
-        let ledger = Ledger::new(config.ledger.as_ref(), &guard, config.deadline)?;
+        let ledger =
+            Ledger::new(config.ledger.as_ref(), &guard, config.deadline)?.with_metrics(&metrics);
         let line = Line::new(policy, keyring, guard, ledger, metrics, config.deadline);
         Ok(Self {
             line: Arc::new(line),

@@ -54,6 +54,16 @@ pub enum Error {
         /// The chain id.
         chain: String,
     },
+    /// The key is frozen for all signers that share its mark.
+    #[error("key {key} is frozen on chain {chain}, for all signers of its ledger: {reason}")]
+    FrozenInLedger {
+        /// The key's name.
+        key: String,
+        /// The chain id.
+        chain: String,
+        /// Why, as whoever froze it said.
+        reason: String,
+    },
     /// The height lies above what the last advance of the rollback anchor opened.
     #[error(
         "height {height} lies above {}, which the rollback anchor's last advance opened for key {key} on chain \

@@ -139,6 +139,10 @@ impl Guard {
                 key: ask.key.to_owned(),
                 chain: ask.message.chain_id().to_string(),
             })?;
+        if let Some(reason) = known.ledger.as_ref().and_then(|it| it.frozen.clone()) {
+            let (key, chain) = (ask.key.to_owned(), ask.message.chain_id().to_string());
+            return Err(Error::FrozenInLedger { key, chain, reason });
+        }
         let verdict = match conflict::judge(&known.mark, ask.message, ask.max_height_jump) {
             Ok(verdict) => verdict,
             // What may have been signed up to the floor counts as signed; but not in a ledger's row, which others

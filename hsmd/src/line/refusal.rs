@@ -84,6 +84,7 @@ fn code(reason: Reason) -> Code {
         | Reason::CertificateNotYetValid => Code::Unauthenticated,
         Reason::WrongRole
         | Reason::KeyNotGranted
+        | Reason::KeyFrozen
         | Reason::ChainNotGranted
         | Reason::KindNotGranted
         | Reason::HeightJump
@@ -175,6 +176,7 @@ impl From<guard::Error> for Refusal {
                 }
             }
             guard::Error::LedgerFirst { .. } => Self::new(Reason::LedgerUnavailable, message),
+            guard::Error::FrozenInLedger { .. } => Self::new(Reason::KeyFrozen, message),
             guard::Error::Ceiling { ceiling, .. } => {
                 Self::new(Reason::Ceiling, message).with("ceiling", ceiling.unwrap_or_default())
             }

@@ -3,6 +3,7 @@
 //! Labels come from the configuration, the policy and constants, never from what a caller sends, so that
 //! no caller can make the number of series grow.
 
+mod ledger;
 mod registered;
 mod serve;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hsm_proto::v1::Reason;
 use prometheus_client::encoding::text;
 
+pub use ledger::LedgerOperation;
 use registered::{
     CauseLabel, ChainLabel, DeviceErrorLabels, DeviceLabel, DeviceStateLabels, KeyLabels,
     ReasonLabel, RequestLabels, Shared,

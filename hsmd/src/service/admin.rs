@@ -306,6 +306,24 @@ impl Admin for AdminService {
         Ok(Response::new(wire::ReconcileLedgersResponse { ledgers }))
     }
 
+    async fn replace_journal(
+        &self,
+        request: Request<wire::ReplaceJournalRequest>,
+    ) -> Result<Response<wire::ReplaceJournalResponse>, Status> {
+        let signed = request.into_inner().signed.unwrap_or_default();
+        let signed = guard::Signed {
+            document: signed.document,
+            signatures: signed.signatures,
+        };
+        let (ledger, guard) = (self.line.ledger(), self.line.guard());
+        let replaced = ledger.replace_journal(guard, &signed, SystemTime::now());
+        let signers = replaced.await.map_err(|error| match error {
+            ledger::Error::Guard(error) => status_of_guard(error),
+            error => status_of(&key::Error::Ledger(error)),
+        })?;
+        Ok(Response::new(wire::ReplaceJournalResponse { signers }))
+    }
+
     async fn get_ledger_status(
         &self,
         _request: Request<wire::GetLedgerStatusRequest>,

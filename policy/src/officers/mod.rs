@@ -17,4 +17,4 @@ pub use authorise::{Authorised, Context};
 pub use document::{Document, MAX_DOCUMENT, Nonce, Statement};
 pub use error::Error;
 pub use list::{MAX_OFFICERS, Officer, Officers};
-pub use statements::{AcceptTail, RebindAnchor, RecoverKey, SetOfficers};
+pub use statements::{AcceptTail, RebindAnchor, RecoverKey, ReplaceJournal, SetOfficers};

@@ -97,6 +97,13 @@ fn as_text(event: &Event) -> String {
             distrusted.chain_id,
             distrusted.reason
         ),
+        Event::LedgerJournalReplaced(replaced) => format!(
+            "journal replaced that of signer {}, by officers, above {} and {}: {}",
+            hex::encode(&replaced.signer_id),
+            replaced.chain_height,
+            replaced.margin,
+            ledger_row(&replaced.seen.clone().unwrap_or_default())
+        ),
         Event::AnchorBound(bound) => {
             format!("anchor bound     {} at {}", bound.kind, bound.counter)
         }
@@ -247,6 +254,16 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
                 "public_key": public_key(distrusted.public_key.as_ref()),
                 "chain_id": distrusted.chain_id,
                 "reason": distrusted.reason,
+            }),
+        ),
+        Event::LedgerJournalReplaced(replaced) => (
+            "ledger_journal_replaced",
+            json!({
+                "signer_id": hex::encode(&replaced.signer_id),
+                "chain_height": replaced.chain_height,
+                "margin": replaced.margin,
+                "seen": replaced.seen.as_ref().map(ledger_json),
+                "authorisation": replaced.authorisation.as_ref().map(moved::authorisation),
             }),
         ),
         Event::AnchorBound(bound) => (

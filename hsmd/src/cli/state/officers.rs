@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::evidence::Evidence;
 use super::super::holder::{self, Holder};
-use super::super::{Configured, Error, Printed, admin, block_on, out};
+use super::super::{Configured, Error, Printed, admin, block_on, ledger, out};
 use super::doubt;
 use crate::guard::entry;
 use crate::moves;
@@ -126,6 +126,8 @@ enum Kind {
     RebindAnchor(doubt::RequestRebind),
     /// To have keys sign below their ceilings again; then `hsmd state accept-tail`.
     AcceptTail(doubt::RequestAccept),
+    /// To go on without a signer whose journal is lost; then `hsmd ledger replace-journal`.
+    ReplaceJournal(ledger::RequestReplace),
 }
 
 #[derive(Args)]
@@ -244,6 +246,10 @@ pub(super) fn request(request: &Request) -> Result<(), Error> {
         }
         Kind::AcceptTail(accept) => {
             let statement = doubt::accept_statement(accept, &configured)?;
+            print(&id, expires, statement)
+        }
+        Kind::ReplaceJournal(replace) => {
+            let statement = ledger::replace_statement(replace, &configured)?;
             print(&id, expires, statement)
         }
     }

@@ -69,6 +69,7 @@ impl State {
             Event::LedgerSeen(seen) => self.plan_ledger(seen, Followed),
             Event::LedgerReconciled(seen) => self.plan_ledger(seen, Reconciled),
             Event::LedgerDistrusted(distrusted) => self.plan_distrust(distrusted),
+            Event::LedgerJournalReplaced(replaced) => self.plan_replaced(replaced),
             Event::OfficersSet(set) => {
                 let (officers, used) = self.plan_officers(set)?;
                 Ok(Change::Officers(officers, used))
@@ -149,6 +150,10 @@ impl State {
             Change::Ledger(place, mark, binding) => {
                 if let Some(known) = self.at(&place) {
                     known.take_in(mark, (index, leaf), time);
+                    if known.ledger.is_none() {
+                        // See `Binding::bound_at`.
+                        known.bounds.in_force = None;
+                    }
                     known.ledger = Some(binding);
                 }
             }
