@@ -12,6 +12,7 @@ mod holder;
 mod journal;
 mod key;
 mod ledger;
+mod policy;
 mod run;
 mod show;
 mod state;
@@ -59,6 +60,9 @@ enum Command {
     /// Marks that several signers share, through etcd.
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Who may have what signed: read, compared, explained, and loaded when officers signed it.
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Read the journal.
     #[command(subcommand)]
     Journal(journal::Command),
@@ -127,6 +131,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Key(command) => key::run(&command),
         Command::State(command) => state::run(&command),
         Command::Ledger(command) => ledger::run(&command),
+        Command::Policy(command) => policy::run(&command),
         Command::Journal(command) => journal::run(&command),
     }
 }

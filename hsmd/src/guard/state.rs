@@ -10,6 +10,7 @@ mod import;
 mod keys;
 mod ledger;
 mod officers;
+mod policy;
 mod signing;
 mod snapshot;
 
@@ -26,6 +27,8 @@ use officers::Authority;
 
 pub use anchor::{AnchorMark, Bounds, Tail};
 pub use officers::{Signed, officers_to_wire};
+pub use policy::PolicyMark;
+pub(super) use policy::policy_to_wire;
 
 /// The pinned keys and their marks.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +46,7 @@ pub struct State {
     unproven: Option<Tail>,
     checkpoint_keys: BTreeSet<PublicKey>,
     authority: Authority,
+    policy: Option<PolicyMark>,
 }
 
 /// The last checkpoint of a device's own audit log.

@@ -1,9 +1,11 @@
 //! The gRPC service `hsm.v1.Admin`, on the administration socket.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use hsm_policy::conflict::Outcome;
+use hsm_policy::grants;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::Admin;
 use tonic::transport::server::UdsConnectInfo;
@@ -14,6 +16,7 @@ use crate::audit;
 use crate::doctor;
 use crate::guard;
 use crate::guard::entry::wall_clock;
+use crate::in_force;
 use crate::key::{self, key_state};
 use crate::keyring::Device;
 use crate::ledger;
@@ -21,18 +24,16 @@ use crate::line::Line;
 use crate::moves;
 use crate::transport::Certificates;
 
+use super::documents;
+
 /// What `GetStatus` reports besides what the line knows.
 pub struct About {
     /// When the daemon started.
     pub started: SystemTime,
     /// Whether any device is the mock.
     pub mock: bool,
-    /// The policy document's path.
-    pub policy_path: String,
-    /// SHA-256 of the policy document, 32 bytes.
-    pub policy_digest: Vec<u8>,
-    /// The journal's directory.
-    pub journal_directory: String,
+    /// The directory of the journal, and of the policy beside it.
+    pub state_dir: PathBuf,
     /// The rollback anchor's kind.
     pub anchor: String,
     /// How that is; none where there is none.
@@ -62,7 +63,7 @@ impl AdminService {
     fn journal_status(&self) -> wire::JournalStatus {
         let journal = self.line.guard().journal().status();
         wire::JournalStatus {
-            directory: self.about.journal_directory.clone(),
+            directory: self.about.state_dir.display().to_string(),
             durable_entries: journal.entries,
             root: journal.root.to_vec(),
             segment: journal.segment,
@@ -118,12 +119,14 @@ impl Admin for AdminService {
                 .map_err(|error| Status::internal(error.to_string()))?;
             devices.push(device_status(device, unknown));
         }
+        let in_force = self.line.policy();
         Ok(Response::new(wire::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Some(wall_clock(self.about.started)),
             mock: self.about.mock,
-            policy_path: self.about.policy_path.clone(),
-            policy_digest: self.about.policy_digest.clone(),
+            policy_path: shown(in_force.path.as_deref()),
+            policy_digest: in_force.sha256.clone(),
+            policy: Some(in_force.status(SystemTime::now())),
             journal: Some(self.journal_status()),
             devices,
             anchor: self.about.anchor.clone(),
@@ -318,6 +321,58 @@ impl Admin for AdminService {
             ledgers,
         }))
     }
+
+    async fn load_policy(
+        &self,
+        request: Request<wire::LoadPolicyRequest>,
+    ) -> Result<Response<wire::LoadPolicyResponse>, Status> {
+        let by = peer(&request)?;
+        let signed = documents::signed(request.into_inner().signed);
+        let line = &self.line;
+        let loaded = in_force::load(
+            line.guard(),
+            &self.about.state_dir,
+            &signed,
+            |name| line.keyring().get(name).is_some(),
+            |policy| line.put_in_force(policy),
+        );
+        let loaded = loaded.await;
+        documents::journal(
+            line.guard(),
+            grants::KIND,
+            &by,
+            &signed,
+            loaded.as_ref().err(),
+        );
+        let (mark, signers) = loaded.map_err(status_of_guard)?;
+        tracing::info!(version = mark.version, "a policy was put in force");
+        Ok(Response::new(wire::LoadPolicyResponse {
+            version: mark.version,
+            signers,
+        }))
+    }
+
+    async fn get_policy(
+        &self,
+        _request: Request<wire::GetPolicyRequest>,
+    ) -> Result<Response<wire::GetPolicyResponse>, Status> {
+        let in_force = self.line.policy();
+        let deployment_id = self
+            .line
+            .guard()
+            .inspect(|state| state.deployment_id().to_vec())
+            .map_err(status_of_guard)?;
+        let document = in_force.path.as_deref().map(std::fs::read).transpose();
+        let document = document.map_err(|error| {
+            let path = shown(in_force.path.as_deref());
+            Status::internal(format!("{path}: {error}"))
+        })?;
+        Ok(Response::new(wire::GetPolicyResponse {
+            policy: Some(in_force.status(SystemTime::now())),
+            document: document.unwrap_or_default(),
+            deployment_id,
+        }))
+    }
 }
 
 /// Who is at the other end of the administration socket.
@@ -327,6 +382,10 @@ fn peer<T>(request: &Request<T>) -> Result<String, Status> {
     let credentials =
         credentials.ok_or_else(|| Status::unauthenticated("a peer without credentials"))?;
     Ok(format!("uid {}", credentials.uid()))
+}
+
+fn shown(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| path.display().to_string())
 }
 
 fn device_status(device: &Device, unknown_signatures: u64) -> wire::DeviceStatus {
@@ -360,6 +419,7 @@ fn status_of(error: &key::Error) -> Status {
             | guard::Error::NotAbove { .. }
             | guard::Error::NoOfficers { .. }
             | guard::Error::Officers(_)
+            | guard::Error::Policy(_)
             | guard::Error::Statement(_)
             | guard::Error::NotThatTail { .. },
         ) => Status::failed_precondition(message),

@@ -16,8 +16,9 @@ use tonic::{Request, Status};
 
 use super::AdminService;
 
-/// The longest request, in bytes: a state file and what is around it.
+/// The longest request, in bytes: a state file or a policy, and what is around it.
 const LONGEST_REQUEST: usize = hsm_policy::state_files::MAX_FILE + (64 << 10);
+const _: () = assert!(hsm_policy::grants::MAX_POLICY <= hsm_policy::state_files::MAX_FILE);
 
 /// Opens the socket, for its owner and its group. One that a daemon left behind is replaced.
 ///

@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod admin_socket;
+pub(crate) mod documents;
 mod signer;
 
 pub use admin::{About, AdminService};

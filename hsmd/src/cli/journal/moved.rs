@@ -42,6 +42,19 @@ pub(super) fn as_text(event: &Event) -> String {
                 signed_by(recovered.authorisation.as_ref())
             )
         }
+        Event::PolicyLoaded(loaded) => {
+            let policy = loaded.policy.clone().unwrap_or_default();
+            format!(
+                "policy loaded    version {}, sha256 {}, as {} signed",
+                policy.version,
+                hex::encode(&policy.sha256),
+                loaded.officers.join(" and ")
+            )
+        }
+        Event::DocumentRefused(refused) => format!(
+            "REFUSED          {} {} of {}: {}",
+            refused.reason, refused.kind, refused.by, refused.message
+        ),
         _ => String::new(),
     }
 }
@@ -49,6 +62,27 @@ pub(super) fn as_text(event: &Event) -> String {
 /// The event's name and its fields.
 pub(super) fn as_json(event: &Event) -> (&'static str, Value) {
     match event {
+        Event::PolicyLoaded(loaded) => {
+            let policy = loaded.policy.clone().unwrap_or_default();
+            let fields = json!({
+                "version": policy.version,
+                "sha256": hex::encode(&policy.sha256),
+                "expires": show::moment(policy.expires.as_ref()),
+                "officers": loaded.officers,
+                "signatures": loaded.signatures,
+            });
+            ("policy_loaded", fields)
+        }
+        Event::DocumentRefused(refused) => {
+            let fields = json!({
+                "kind": refused.kind,
+                "by": refused.by,
+                "reason": refused.reason,
+                "message": refused.message,
+                "sha256": hex::encode(&refused.sha256),
+            });
+            ("document_refused", fields)
+        }
         Event::OfficersSet(set) => {
             let officers = set.officers.clone().unwrap_or_default();
             let fields = json!({

@@ -44,7 +44,7 @@ impl SignedFiles {
     pub(in crate::cli) fn read(&self) -> Result<wire::SignedDocument, Error> {
         let document = self.document.as_ref().ok_or(
             "this needs a document that officers signed: --document FILE --signature FILE...; `hsmd state \
-             request` makes one",
+             request` makes one, and `hsmd policy sign-request` a policy",
         )?;
         let signatures = self.signature.iter().map(|path| text(path));
         Ok(wire::SignedDocument {
@@ -59,25 +59,22 @@ impl SignedFiles {
 pub(in crate::cli) struct Named {
     /// The officers: a line each with name and SSH public key, as in OpenSSH's allowed_signers. Their
     /// keys are ssh-ed25519, ecdsa-sha2-nistp256, or of a security key (sk-).
-    #[arg(long, value_name = "FILE", requires = "threshold")]
-    officers: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    officers: PathBuf,
     /// How many of them must sign what no single person may decide.
-    #[arg(long, value_name = "M", requires = "officers")]
-    threshold: Option<usize>,
+    #[arg(long, value_name = "M")]
+    threshold: usize,
 }
 
 impl Named {
-    /// The officers, where some are named.
+    /// The officers.
     ///
     /// # Errors
     ///
     /// Where the file cannot be read, or names no officers.
-    pub(super) fn read(&self) -> Result<Option<Officers>, Error> {
-        let (Some(path), Some(threshold)) = (&self.officers, self.threshold) else {
-            return Ok(None);
-        };
-        let officers = Officers::parse(&text(path)?, threshold).map_err(at(path))?;
-        Ok(Some(officers))
+    pub(super) fn read(&self) -> Result<Officers, Error> {
+        let path = &self.officers;
+        Ok(Officers::parse(&text(path)?, self.threshold).map_err(at(path))?)
     }
 }
 
@@ -234,7 +231,6 @@ pub(super) fn request(request: &Request) -> Result<(), Error> {
     match &request.kind {
         Kind::SetOfficers(named) => {
             let officers = named.read()?;
-            let officers = officers.ok_or("who is to be one: --officers FILE --threshold M")?;
             print(&id, expires, SetOfficers::from(&officers))
         }
         Kind::RecoverKey(recover) => print(&id, expires, statement(recover)?),
