@@ -154,9 +154,12 @@ impl Deployment {
     #[track_caller]
     fn assert_denied(&self, sentry: &str, height: i64, expected: Reason) {
         assert_eq!(self.vote(sentry, height), Err(expected.name().to_owned()));
-        let journal = self.daemon.journal();
-        let last = journal.iter().rfind(|entry| entry["event"] == "refused");
-        assert_eq!(last.unwrap()["reason"], expected.name());
+        // Nobody waits for the entry.
+        wait_for("the refusal in the journal", PATIENCE, || {
+            let journal = self.daemon.journal();
+            let last = journal.iter().rfind(|entry| entry["event"] == "refused")?;
+            (last["reason"] == expected.name()).then_some(())
+        });
     }
 }
 

@@ -229,7 +229,7 @@ fn load(arguments: &Load) -> Result<(), Error> {
                     in_force::load(&guard, &config.state_dir, &signed, has_key, drop).await;
                 let by = format!("uid {}", nix::unistd::getuid());
                 let error = loaded.as_ref().err();
-                documents::journal(&guard, grants::KIND, &by, &signed, error);
+                documents::journal(&guard, grants::KIND, &by, &signed, error).await;
                 guard.close()?;
                 let (mark, signers) = loaded?;
                 Ok(wire::LoadPolicyResponse {

@@ -337,13 +337,8 @@ impl Admin for AdminService {
             |policy| line.put_in_force(policy),
         );
         let loaded = loaded.await;
-        documents::journal(
-            line.guard(),
-            grants::KIND,
-            &by,
-            &signed,
-            loaded.as_ref().err(),
-        );
+        let error = loaded.as_ref().err();
+        documents::journal(line.guard(), grants::KIND, &by, &signed, error).await;
         let (mark, signers) = loaded.map_err(status_of_guard)?;
         tracing::info!(version = mark.version, "a policy was put in force");
         Ok(Response::new(wire::LoadPolicyResponse {

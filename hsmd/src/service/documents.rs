@@ -17,8 +17,9 @@ pub(crate) fn signed(signed: Option<wire::SignedDocument>) -> Signed {
     }
 }
 
-/// Journals that a document does not count, where that is the document's fault; `by` gave it.
-pub(crate) fn journal(
+/// Journals that a document does not count, where that is the document's fault; `by` gave it. Durable on return, save
+/// where the disk fails, which the log tells.
+pub(crate) async fn journal(
     guard: &Guard,
     kind: &str,
     by: &str,
@@ -40,7 +41,7 @@ pub(crate) fn journal(
         message,
         sha256: Sha256::digest(&signed.document).to_vec(),
     });
-    if let Err(error) = guard.record(refused, SystemTime::now()) {
+    if let Err(error) = guard.record_durably(refused, SystemTime::now()).await {
         tracing::error!(%error, "a refusal is missing from the journal");
     }
 }
