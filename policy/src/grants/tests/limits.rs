@@ -91,7 +91,7 @@ fn requests_are_taken_at_the_grants_rate_in_the_long_run_and_ten_seconds_worth_a
     assert!(!take(499) && take(500) && !take(500));
     // A clock that goes back gives nothing.
     assert!(!take(0));
-    let in_a_minute = (500..60_500).filter(|at| take(*at)).count();
+    let in_a_minute = (500..=60_500).filter(|at| take(*at)).count();
     assert_eq!(in_a_minute, 120);
 }
 
@@ -162,9 +162,11 @@ const LIMITS: [&str; 6] = [
     "max_requests_per_second",
 ];
 
-/// What is allowed to one caller who asks for these messages one after the other, where everything that was asked
-/// for is counted: a message, the seconds that passed before it, and by how much it raises the mark.
+/// What is allowed to one caller who asks for these messages one after the other, each after what went before was
+/// used up whether or not it was allowed: a message, the milliseconds that passed before it, and by how much it
+/// raises the mark.
 fn allowed(policy: &Policy, asked: &[(Message, u16, u8)]) -> Vec<bool> {
+    let limits = policy.grants().next().unwrap().limits();
     let (mut requests, mut heights) = (Meters::default(), Meters::default());
     let (mut now, subject) = (Duration::ZERO, subject());
     let within = |meters: &mut Meters, allowance: Option<Allowance>, count, now| {
@@ -176,13 +178,12 @@ fn allowed(policy: &Policy, asked: &[(Message, u16, u8)]) -> Vec<bool> {
     };
     let each = asked.iter().map(|(message, passed, rise)| {
         now += Duration::from_millis((*passed).into());
+        let rise = u64::from(*rise);
+        let request = within(&mut requests, limits.requests(), 1, now);
+        let height = within(&mut heights, limits.heights(), rise, now);
         let permit = policy.permit(&caller("a"), &key("k"), message, seconds(0));
-        permit.is_ok_and(|permit| {
-            let rise = u64::from(*rise);
-            let request = within(&mut requests, permit.requests(), 1, now);
-            let height = within(&mut heights, permit.heights(), rise, now);
-            request && height && rise <= permit.max_height_jump()
-        })
+        let jump = permit.is_ok_and(|permit| rise <= permit.max_height_jump());
+        request && height && jump
     });
     each.collect()
 }

@@ -54,7 +54,7 @@ key = "osmosis"
             "no longer: spiffe://example.org/sentry/a may have key cosmoshub sign prevote on theta-testnet-001 (height \
              jump 1000, round 1000)"
                 .to_owned(),
-            "key osmosis is frozen, and signs nothing [line 17]".to_owned(),
+            "key osmosis is frozen, and signs nothing [line 18]".to_owned(),
         ]
     );
     let back = diff(&new, &old);
