@@ -239,9 +239,11 @@ impl Daemon {
         tasks.spawn(async {
             let _ = broken.send(ticking.await);
         });
+        let (line, certificates) = (self.line.clone(), self.certificates.clone());
+        let admin = Arc::new(AdminService::new(line, certificates, self.about));
         tasks.spawn(admin_socket::serve(
             self.admin,
-            AdminService::new(self.line.clone(), self.certificates.clone(), self.about),
+            admin.clone(),
             done(&stopped),
         ));
         let (line, stopping) = (self.line.clone(), done(&stopped));
@@ -249,6 +251,7 @@ impl Daemon {
         let mut signer = tokio::spawn(serve_signer(
             self.listener,
             self.line.clone(),
+            admin,
             health_service,
             self.reflection,
             done(&stopped),

@@ -68,6 +68,18 @@ pub async fn findings(
         );
     }
     of_policy(&mut About::new("policy", "", &mut findings), &line.policy());
+    let freezes = line.guard().inspect(|state| {
+        let freezes = state.freezes();
+        freezes
+            .map(|(frozen, freeze)| (frozen.name().to_owned(), freeze.by.clone()))
+            .collect::<Vec<_>>()
+    })?;
+    for (key, by) in &freezes {
+        About::new("key", key, &mut findings).warn(
+            "frozen",
+            format!("{by} froze it: nothing is signed until officers sign for `hsmd thaw`"),
+        );
+    }
     let mut about = About::new("certificate", "", &mut findings);
     of_certificate(&mut about, certificate_expires, SystemTime::now());
     Ok(findings)

@@ -38,6 +38,11 @@ fn as_json(status: &wire::GetStatusResponse) -> serde_json::Value {
             "old": policy.old,
             "unsigned": policy.unsigned,
         },
+        "freezes": status.freezes.iter().map(|freeze| json!({
+            "key": freeze.key,
+            "by": freeze.by,
+            "reason": freeze.reason,
+        })).collect::<Vec<_>>(),
         "journal": {
             "directory": journal.directory,
             "durable_entries": journal.durable_entries,
@@ -87,6 +92,10 @@ fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
         show::moment(status.certificate_expires.as_ref())
     );
     print_policy(status)?;
+    for freeze in &status.freezes {
+        let (what, by, reason) = (show::frozen(&freeze.key), &freeze.by, &freeze.reason);
+        say!("             FROZEN: {what}, by {by} {reason}");
+    }
     say!(
         "journal      {} entries durable, segment {}, in {}",
         journal.durable_entries,

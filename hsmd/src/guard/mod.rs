@@ -6,6 +6,7 @@
 mod anchor;
 pub mod entry;
 mod error;
+mod freeze;
 mod keys;
 mod last_entry;
 pub mod ledger;
@@ -39,8 +40,8 @@ pub use policy::Terms;
 pub use refusals::Refusals;
 pub use reservation::Reservation;
 pub use state::{
-    AnchorMark, AuditMark, Bounds, ChainMark, Made, PinnedKey, PolicyMark, Signatures, Signed,
-    State, Tail, officers_to_wire,
+    AnchorMark, AuditMark, Bounds, ChainMark, Freeze, Frozen, Made, PinnedKey, PolicyMark,
+    Signatures, Signed, State, Tail, officers_to_wire,
 };
 
 use anchor::{Advances, Outside};
@@ -144,6 +145,7 @@ impl Guard {
         if ask.terms.version != state.policy_version() {
             return Err(Error::PolicyChanged);
         }
+        freeze::refuse_frozen(&state, ask)?;
         let known = state
             .mark(ask.public_key, ask.message.chain_id())
             .ok_or_else(|| Error::NotInitialised {

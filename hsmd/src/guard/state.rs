@@ -6,6 +6,7 @@
 mod anchor;
 mod audit;
 mod change;
+mod freeze;
 mod import;
 mod keys;
 mod ledger;
@@ -23,9 +24,11 @@ use hsm_proto::v1 as wire;
 
 use super::entry;
 use super::ledger::Binding;
+use freeze::Freezes;
 use officers::Authority;
 
 pub use anchor::{AnchorMark, Bounds, Tail};
+pub use freeze::{Freeze, Frozen};
 pub use officers::{Signed, officers_to_wire};
 pub use policy::PolicyMark;
 pub(super) use policy::policy_to_wire;
@@ -47,6 +50,7 @@ pub struct State {
     checkpoint_keys: BTreeSet<PublicKey>,
     authority: Authority,
     policy: Option<PolicyMark>,
+    freezes: Freezes,
 }
 
 /// The last checkpoint of a device's own audit log.

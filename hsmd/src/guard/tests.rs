@@ -3,6 +3,7 @@
 mod bound;
 mod checkpoints;
 mod disk_faults;
+mod freezes;
 mod ledger;
 mod moves;
 mod power_cuts;

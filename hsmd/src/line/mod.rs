@@ -114,7 +114,7 @@ impl Line {
         }
         let now = SystemTime::now();
         let mut watch = Stopwatch::start(&self.metrics);
-        let caller = identify(peer, Role::Sentry, now)?;
+        let caller = identify(peer, &[Role::Sentry], now)?;
         watch.end(Stage::Identity);
         let request = Request::new(caller, sent)?;
         watch.end(Stage::Request);
@@ -175,7 +175,7 @@ impl Line {
     }
 
     fn granted(&self, peer: &Peer) -> Result<Vec<wire::KeyGrant>, Refusal> {
-        let caller = identify(peer, Role::Sentry, SystemTime::now())?;
+        let caller = identify(peer, &[Role::Sentry], SystemTime::now())?;
         let mut keys = Vec::new();
         for grant in self.policy().policy.grants_of(&caller) {
             if let Some(public_key) = self.guard.pinned(grant.key().as_str())? {
@@ -214,7 +214,7 @@ impl Line {
         peer: &Peer,
         key: &str,
     ) -> Result<wire::GetPublicKeyResponse, Refusal> {
-        let caller = identify(peer, Role::Sentry, SystemTime::now())?;
+        let caller = identify(peer, &[Role::Sentry], SystemTime::now())?;
         let name = KeyName::new(key)
             .map_err(|error| Refusal::new(Reason::KeyNotGranted, error.to_string()))?;
         let in_force = self.policy();
@@ -265,6 +265,17 @@ impl Line {
             refusal.message
         );
         refusal
+    }
+
+    /// That a caller's certificate is valid at this moment, and of one of these roles.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, after it was journaled and counted.
+    pub(crate) fn admit(&self, peer: &Peer, roles: &[Role]) -> Result<(), Refusal> {
+        identify(peer, roles, SystemTime::now())
+            .map(drop)
+            .map_err(|refusal| self.refuse(Attempt::to_look(peer, ""), refusal))
     }
 
     /// From now on, nothing more is signed.
@@ -337,14 +348,16 @@ impl Line {
 
 /// The first stage: the caller is the certificate's one URI SAN, its role may make this call, and the
 /// certificate is valid at this moment.
-fn identify(peer: &Peer, role: Role, now: SystemTime) -> Result<Caller, Refusal> {
+fn identify(peer: &Peer, roles: &[Role], now: SystemTime) -> Result<Caller, Refusal> {
     let caller = peer.caller_at(now)?;
-    if caller.role() != role {
+    if !roles.contains(&caller.role()) {
+        let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
         return Err(Refusal::new(
             Reason::WrongRole,
             format!(
-                "{caller} has role {}: this call is for role {role}",
-                caller.role()
+                "{caller} has role {}: this call is for role {}",
+                caller.role(),
+                names.join(" or ")
             ),
         ));
     }

@@ -195,6 +195,7 @@ impl From<guard::Error> for Refusal {
                 Self::new(Reason::AnchorUnavailable, message)
             }
             guard::Error::Denied(denial) => denial.into(),
+            guard::Error::Frozen { .. } => Self::new(Reason::KeyFrozen, message),
             guard::Error::Journal(error) => error.into(),
             guard::Error::AlreadyKnown(_)
             | guard::Error::NotAbove { .. }

@@ -12,12 +12,15 @@ use hsm_policy::cometbft::ChainId;
 use hsm_policy::state_files::{self, Format, Signed as FileSigned};
 use hsm_proto::v1 as wire;
 
-use crate::guard::{self, Guard, Signed};
+use crate::guard::{self, Freeze, Frozen, Guard, Signed};
 use crate::{key, keyring};
 
 pub use export::{export, exported};
 pub use import::{import, imported_marks};
 pub use recovery::{evidence_height, recover};
+
+/// What is kept of a freeze's reason, in characters.
+const LONGEST_REASON: usize = 1000;
 
 /// Why nothing was moved.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,48 @@ pub async fn set_officers(
     let signed = signed(request.signed);
     let signers = guard.set_officers(&signed, SystemTime::now()).await?;
     Ok(wire::SetOfficersResponse { signers })
+}
+
+/// Freezes a key, or every key, in the name of `by`. Durable on return.
+///
+/// # Errors
+///
+/// [`guard::Error::Statement`] where neither the configuration nor the journal knows the key, [`guard::Error::Journal`].
+pub async fn freeze(
+    guard: &Guard,
+    request: wire::FreezeRequest,
+    by: String,
+    has_key: impl Fn(&str) -> bool,
+) -> Result<(), guard::Error> {
+    let wire::FreezeRequest { key, all, reason } = request;
+    let frozen = match (key.as_str(), all) {
+        ("", true) => Frozen::All,
+        (name, false) if has_key(name) || guard.pinned(name)?.is_some() => Frozen::Key(key),
+        (_, true) => {
+            return Err(guard::Error::Statement(
+                "either one key is frozen, or all of them".to_owned(),
+            ));
+        }
+        (name, false) => {
+            return Err(guard::Error::Statement(format!(
+                "neither the configuration nor the journal has a key {name:?}: to be sure, `hsmd freeze --all`"
+            )));
+        }
+    };
+    let reason = reason.chars().take(LONGEST_REASON).collect();
+    let now = SystemTime::now();
+    guard.freeze(&frozen, Freeze { by, reason }, now).await
+}
+
+/// Ends a freeze that officers signed for. Durable on return.
+///
+/// # Errors
+///
+/// As [`Guard::thaw`].
+pub async fn thaw(guard: &Guard, signed: &Signed) -> Result<wire::ThawResponse, guard::Error> {
+    let (frozen, signers) = guard.thaw(signed, SystemTime::now()).await?;
+    let key = frozen.name().to_owned();
+    Ok(wire::ThawResponse { key, signers })
 }
 
 /// Whether the file has a signature, and it is the key's. One that is not tells another key's file.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use hsm_policy::conflict::Outcome;
 use hsm_policy::grants;
+use hsm_policy::officers::{AcceptTail, RecoverKey, SetOfficers, Statement as _, Thaw};
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::Admin;
 use tonic::transport::server::UdsConnectInfo;
@@ -22,7 +23,7 @@ use crate::keyring::Device;
 use crate::ledger;
 use crate::line::Line;
 use crate::moves;
-use crate::transport::Certificates;
+use crate::transport::{Certificates, Peer};
 
 use super::documents;
 
@@ -58,6 +59,28 @@ impl AdminService {
             certificates,
             about,
         }
+    }
+
+    /// The directory of the journal.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.about.state_dir
+    }
+
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    #[allow(clippy::result_large_err, reason = "a status is what tonic wants")]
+    fn freezes(&self) -> Result<Vec<wire::FreezeStatus>, Status> {
+        let freezes = self.line.guard().inspect(|state| {
+            let freezes = state.freezes().map(|(frozen, freeze)| wire::FreezeStatus {
+                key: frozen.name().to_owned(),
+                by: freeze.by.clone(),
+                reason: freeze.reason.clone(),
+            });
+            freezes.collect()
+        });
+        freezes.map_err(status_of_guard)
     }
 
     fn journal_status(&self) -> wire::JournalStatus {
@@ -127,6 +150,7 @@ impl Admin for AdminService {
             policy_path: shown(in_force.path.as_deref()),
             policy_digest: in_force.sha256.clone(),
             policy: Some(in_force.status(SystemTime::now())),
+            freezes: self.freezes()?,
             journal: Some(self.journal_status()),
             devices,
             anchor: self.about.anchor.clone(),
@@ -174,7 +198,7 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::AcknowledgeAlarmRequest>,
     ) -> Result<Response<wire::AcknowledgeAlarmResponse>, Status> {
-        let by = peer(&request)?;
+        let by = by(&request)?;
         let name = request.into_inner().device;
         let devices = self.line.keyring().devices();
         let device = devices.iter().find(|device| *device.name == *name);
@@ -214,13 +238,13 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::AcceptTailRequest>,
     ) -> Result<Response<wire::AcceptTailResponse>, Status> {
-        let signed = request.into_inner().signed.unwrap_or_default();
-        let signed = guard::Signed {
-            document: signed.document,
-            signatures: signed.signatures,
-        };
-        let accepted = self.line.guard().accept_tail(&signed, SystemTime::now());
-        let signers = accepted.await.map_err(status_of_guard)?;
+        let by = by(&request)?;
+        let signed = documents::signed(request.into_inner().signed);
+        let guard = self.line.guard();
+        let accepted = guard.accept_tail(&signed, SystemTime::now()).await;
+        let error = accepted.as_ref().err();
+        documents::journal(guard, AcceptTail::KIND, &by, &signed, error).await;
+        let signers = accepted.map_err(status_of_guard)?;
         Ok(Response::new(wire::AcceptTailResponse { signers }))
     }
 
@@ -236,7 +260,13 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::SetOfficersRequest>,
     ) -> Result<Response<wire::SetOfficersResponse>, Status> {
-        let set = moves::set_officers(self.line.guard(), request.into_inner()).await;
+        let by = by(&request)?;
+        let request = request.into_inner();
+        let signed = documents::signed(request.signed.clone());
+        let guard = self.line.guard();
+        let set = moves::set_officers(guard, request).await;
+        let error = set.as_ref().err();
+        documents::journal(guard, SetOfficers::KIND, &by, &signed, error).await;
         Ok(Response::new(set.map_err(status_of_guard)?))
     }
 
@@ -268,11 +298,16 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::RecoverKeyRequest>,
     ) -> Result<Response<wire::RecoverKeyResponse>, Status> {
+        let by = by(&request)?;
         let request = request.into_inner();
         let name = request.key.clone();
-        moves::recover(self.line.keyring(), self.line.guard(), request)
-            .await
-            .map_err(|error| status_of_move(&error))?;
+        let signed = documents::signed(request.signed.clone());
+        let (keyring, guard) = (self.line.keyring(), self.line.guard());
+        let recovered = moves::recover(keyring, guard, request).await;
+        if let Err(moves::Error::Guard(error)) = &recovered {
+            documents::journal(guard, RecoverKey::KIND, &by, &signed, Some(error)).await;
+        }
+        recovered.map_err(|error| status_of_move(&error))?;
         let key = self.state_of(&name)?;
         Ok(Response::new(wire::RecoverKeyResponse { key }))
     }
@@ -326,7 +361,7 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::LoadPolicyRequest>,
     ) -> Result<Response<wire::LoadPolicyResponse>, Status> {
-        let by = peer(&request)?;
+        let by = by(&request)?;
         let signed = documents::signed(request.into_inner().signed);
         let line = &self.line;
         let loaded = in_force::load(
@@ -345,6 +380,33 @@ impl Admin for AdminService {
             version: mark.version,
             signers,
         }))
+    }
+
+    async fn freeze(
+        &self,
+        request: Request<wire::FreezeRequest>,
+    ) -> Result<Response<wire::FreezeResponse>, Status> {
+        let by = by(&request)?;
+        let line = &self.line;
+        let request = request.into_inner();
+        let has_key = |name: &str| line.keyring().get(name).is_some();
+        moves::freeze(line.guard(), request, by, has_key)
+            .await
+            .map_err(status_of_guard)?;
+        Ok(Response::new(wire::FreezeResponse {}))
+    }
+
+    async fn thaw(
+        &self,
+        request: Request<wire::ThawRequest>,
+    ) -> Result<Response<wire::ThawResponse>, Status> {
+        let by = by(&request)?;
+        let signed = documents::signed(request.into_inner().signed);
+        let guard = self.line.guard();
+        let thawed = moves::thaw(guard, &signed).await;
+        let error = thawed.as_ref().err();
+        documents::journal(guard, Thaw::KIND, &by, &signed, error).await;
+        Ok(Response::new(thawed.map_err(status_of_guard)?))
     }
 
     async fn get_policy(
@@ -370,8 +432,12 @@ impl Admin for AdminService {
     }
 }
 
-/// Who is at the other end of the administration socket.
-fn peer<T>(request: &Request<T>) -> Result<String, Status> {
+/// Who asks: the peer of the administration socket, or the caller whom a certificate names.
+#[allow(clippy::result_large_err, reason = "a status is what tonic wants")]
+fn by<T>(request: &Request<T>) -> Result<String, Status> {
+    if let Some(peer) = request.extensions().get::<Peer>() {
+        return Ok(peer.caller_name());
+    }
     let peer = request.extensions().get::<UdsConnectInfo>();
     let credentials = peer.and_then(|peer| peer.peer_cred);
     let credentials =

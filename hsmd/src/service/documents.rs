@@ -30,6 +30,9 @@ pub(crate) async fn journal(
         Some(guard::Error::Policy(refused)) => (refused.reason(), refused.to_string()),
         Some(guard::Error::Officers(refused)) => (refused.reason(), refused.to_string()),
         Some(guard::Error::Statement(reason)) => ("STATEMENT_DOES_NOT_FIT", reason.clone()),
+        Some(error @ guard::Error::NotThatTail { .. }) => {
+            ("STATEMENT_DOES_NOT_FIT", error.to_string())
+        }
         Some(error @ guard::Error::NoOfficers { .. }) => ("NO_OFFICERS", error.to_string()),
         _ => return,
     };

@@ -18,4 +18,4 @@ pub use document::{Document, MAX_DOCUMENT, Nonce, Statement};
 pub(crate) use document::{hex, unix};
 pub use error::Error;
 pub use list::{MAX_OFFICERS, Officer, Officers};
-pub use statements::{AcceptTail, RebindAnchor, RecoverKey, SetOfficers};
+pub use statements::{AcceptTail, RebindAnchor, RecoverKey, SetOfficers, Thaw};

@@ -51,6 +51,18 @@ pub(super) fn as_text(event: &Event) -> String {
                 loaded.officers.join(" and ")
             )
         }
+        Event::Frozen(frozen) => format!(
+            "FROZEN           {} by {}{}{}",
+            show::frozen(&frozen.key),
+            frozen.by,
+            if frozen.reason.is_empty() { "" } else { ": " },
+            frozen.reason
+        ),
+        Event::Thawed(thawed) => format!(
+            "thawed           {}{}",
+            show::frozen(&thawed.key),
+            signed_by(thawed.authorisation.as_ref())
+        ),
         Event::DocumentRefused(refused) => format!(
             "REFUSED          {} {} of {}: {}",
             refused.reason, refused.kind, refused.by, refused.message
@@ -62,6 +74,17 @@ pub(super) fn as_text(event: &Event) -> String {
 /// The event's name and its fields.
 pub(super) fn as_json(event: &Event) -> (&'static str, Value) {
     match event {
+        Event::Frozen(frozen) => (
+            "frozen",
+            json!({ "key": frozen.key, "by": frozen.by, "reason": frozen.reason }),
+        ),
+        Event::Thawed(thawed) => (
+            "thawed",
+            json!({
+                "key": thawed.key,
+                "authorisation": thawed.authorisation.as_ref().map(authorisation),
+            }),
+        ),
         Event::PolicyLoaded(loaded) => {
             let policy = loaded.policy.clone().unwrap_or_default();
             let fields = json!({

@@ -71,7 +71,9 @@ fn as_text(event: &Event) -> String {
         | Event::StateImported(_)
         | Event::KeyRecovered(_)
         | Event::PolicyLoaded(_)
-        | Event::DocumentRefused(_) => moved::as_text(event),
+        | Event::DocumentRefused(_)
+        | Event::Frozen(_)
+        | Event::Thawed(_) => moved::as_text(event),
         Event::KeyAdvanced(advanced) => format!(
             "key advanced     {} on {}, nothing at or below {}",
             advanced.key, advanced.chain_id, advanced.initial_height
@@ -328,7 +330,9 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
         | Event::StateImported(_)
         | Event::KeyRecovered(_)
         | Event::PolicyLoaded(_)
-        | Event::DocumentRefused(_) => moved::as_json(event),
+        | Event::DocumentRefused(_)
+        | Event::Frozen(_)
+        | Event::Thawed(_) => moved::as_json(event),
     };
     if let Some(fields) = fields.as_object_mut() {
         fields.insert("index".to_owned(), index.into());

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use hsm_policy::officers::{
-    Document, Nonce, Officer, Officers, RecoverKey, SetOfficers, Statement,
+    Document, Nonce, Officer, Officers, RecoverKey, SetOfficers, Statement, Thaw,
 };
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
@@ -118,11 +118,26 @@ enum Kind {
     SetOfficers(Named),
     /// To make a key known that was restored from a backup; then `hsmd key init --recovered`.
     RecoverKey(Recover),
+    /// To end a freeze; then `hsmd thaw`.
+    Thaw(RequestThaw),
     /// To bind the state to the anchor that the configuration names; then `hsmd state rebind-anchor`. hsmd must not
     /// run.
     RebindAnchor(doubt::RequestRebind),
     /// To have keys sign below their ceilings again; then `hsmd state accept-tail`.
     AcceptTail(doubt::RequestAccept),
+}
+
+#[derive(Args)]
+struct RequestThaw {
+    /// The key's name, as it was frozen.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    key: Option<String>,
+    /// The freeze of every key.
+    #[arg(long)]
+    all: bool,
+    /// Why it was frozen, and how one knows that this is over: the officers sign for this.
+    #[arg(long, value_name = "TEXT")]
+    the_cause_is_over: String,
 }
 
 #[derive(Args)]
@@ -234,6 +249,13 @@ pub(super) fn request(request: &Request) -> Result<(), Error> {
             print(&id, expires, SetOfficers::from(&officers))
         }
         Kind::RecoverKey(recover) => print(&id, expires, statement(recover)?),
+        Kind::Thaw(thaw) => {
+            let statement = Thaw {
+                key: thaw.key.clone().unwrap_or_default(),
+                the_cause_is_over: thaw.the_cause_is_over.clone(),
+            };
+            print(&id, expires, statement)
+        }
         Kind::RebindAnchor(rebind) => {
             let statement = doubt::rebind_statement(rebind, &configured)?;
             print(&id, expires, statement)

@@ -8,7 +8,7 @@ use hsm_proto::v1 as wire;
 use super::anchor::AnchorChange;
 use super::import;
 use super::ledger::{Bound, Followed, Reconciled};
-use super::{AuditMark, Binding, Made, Place, PolicyMark, Signatures, State};
+use super::{AuditMark, Binding, Freeze, Frozen, Made, Place, PolicyMark, Signatures, State};
 
 /// What an event changes in the state, checked.
 pub(in crate::guard) enum Change {
@@ -18,6 +18,8 @@ pub(in crate::guard) enum Change {
     Device(PublicKey, String, Identity),
     Started(Vec<u8>),
     Policy(PolicyMark),
+    Frozen(Frozen, Freeze),
+    Thawed(Frozen),
     Stopped,
     Asked(u64),
     Checkpoint(PublicKey),
@@ -59,6 +61,8 @@ impl State {
             | Event::DocumentRefused(_)
             | Event::CheckpointMade(_)
             | Event::CheckpointCosigned(_) => Ok(Change::None),
+            Event::Frozen(frozen) => Ok(Self::plan_freeze(frozen)),
+            Event::Thawed(thawed) => self.plan_thaw(&thawed),
             Event::PolicyLoaded(loaded) => Ok(Change::Policy(self.plan_policy(loaded)?)),
             Event::CheckpointBegun(begun) => self.plan_checkpoint(begun),
             Event::DeviceFailed(failed) => Ok(Change::Asked(failed.calls)),
@@ -106,6 +110,12 @@ impl State {
             Change::Anchor(change) => self.commit_anchor(change),
             Change::Device(key, name, identity) => self.commit_device(key, name, identity),
             Change::Policy(policy) => self.policy = Some(policy),
+            Change::Frozen(frozen, freeze) => {
+                self.freezes.insert(frozen, freeze);
+            }
+            Change::Thawed(frozen) => {
+                self.freezes.remove(&frozen);
+            }
             Change::Started(digest) => {
                 self.policy_digest = digest;
                 self.stopped = false;
