@@ -1,6 +1,6 @@
 //! `make bench`: votes through the real hsm-sentry and hsmd beside tmkms, in turns in one run, with the raw
 //! limits of the machine. Each figure is a line `name value unit`, each comparison a line `ratio name value`.
-//! Names after `--` choose parts: `compare`, `slow_device`, `capacity`, `ledger`.
+//! Names after `--` choose parts: `compare`, `slow_device`, `capacity`, `ledger`, `decision`.
 //!
 //! | module | role |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `limits` | what disk and processor could do at best |
 //! | `ledger` | a mark shared through etcd, beside the bare transaction and one flush |
 //! | `capacity` | start time and memory with 10,000 keys |
+//! | `decision` | the policy's decision with 10,000 grants, beside the bare call |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,6 +22,7 @@
 
 mod bare;
 mod capacity;
+mod decision;
 mod driver;
 mod ledger;
 mod limits;
@@ -67,11 +69,12 @@ fn main() {
         .skip(1)
         .filter(|name| !name.starts_with('-'))
         .collect();
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("compare", compare),
         ("slow_device", slow_device),
         ("capacity", capacity::measure),
         ("ledger", ledger::measure),
+        ("decision", decision::measure),
     ];
     for (name, measure) in parts {
         if named.is_empty() || named.iter().any(|wanted| *wanted == name) {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use hsm_device::PublicKey;
 use hsm_proto::v1 as wire;
 
-use super::{Change, State};
+use super::State;
+use super::change::Change;
 
 /// What is frozen: a key by its name, or every key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
