@@ -263,13 +263,16 @@ fn a_role_makes_only_its_own_calls_and_what_it_tries_besides_is_journaled() {
         let journal = [
             client.call_over(|channel| async {
                 let request = wire::ReadJournalRequest { from: 0 };
-                let answer = JournalReaderClient::new(channel).read_journal(request);
-                answer.await.map(|answer| answer.map(drop))
+                let answer = JournalReaderClient::new(channel)
+                    .read_journal(request)
+                    .await;
+                answer.map(|answer| answer.map(drop))
             }),
             client.call_over(|channel| async {
                 let request = wire::GetCheckpointRequest {};
-                let answer = JournalReaderClient::new(channel).get_checkpoint(request);
-                answer.await.map(|answer| answer.map(drop))
+                let mut reader = JournalReaderClient::new(channel);
+                let answer = reader.get_checkpoint(request).await;
+                answer.map(|answer| answer.map(drop))
             }),
         ];
         let refused = |answer: &Result<(), Status>| {

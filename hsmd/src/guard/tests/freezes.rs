@@ -26,14 +26,8 @@ async fn a_freeze_is_durable_when_it_is_acknowledged_and_holds_for_every_name_of
     let message = precommit(1, 1, 100, None);
     reserve(&guard, &message).await.unwrap();
     let other = ChainId::new("other-1").unwrap();
-    let again = guard.pin(
-        "alias",
-        &public_key(),
-        &other,
-        0,
-        Vec::new(),
-        SystemTime::now(),
-    );
+    let key = public_key();
+    let again = guard.pin("alias", &key, &other, 0, Vec::new(), SystemTime::now());
     again.await.unwrap();
     let alias = Frozen::Key("alias".to_owned());
     guard
