@@ -7,7 +7,7 @@ mod upkeep;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hsm_journal::Tail;
@@ -133,8 +133,13 @@ impl Daemon {
         let admin =
             admin_socket::bind(socket).map_err(socket_error("admin.socket", socket.display()))?;
         // Last of all, since every start begins a segment.
+        let in_force = Mutex::new(unsigned);
         let opening = anchor::open(config, keyring.devices(), |admit| {
-            open_guard_if(config, Some(&metrics), admit)
+            let admit = |state: &guard::State| {
+                admit(state)?;
+                find_policy(config, state, &in_force).map_err(|error| error.to_string())
+            };
+            open_guard_if(config, Some(&metrics), &admit)
         });
         let opened = opening.await.inspect_err(|_| {
             let _ = std::fs::remove_file(socket);
@@ -152,13 +157,10 @@ impl Daemon {
         }
         let stopped = guard.inspect(guard::State::stopped)?;
         devices::pin(keyring.devices(), &guard)?;
-        let in_force = match unsigned {
-            Some(unsigned) => unsigned,
-            None => {
-                let mark = guard.inspect(|state| state.policy().cloned())?;
-                InForce::loaded(&config.state_dir, mark.as_ref())?
-            }
-        };
+        let in_force = in_force
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let in_force = in_force.unwrap_or_else(InForce::nothing);
         tell_of(&in_force, config);
         guard.inspect(|state| expect_signatures(&metrics, &in_force, state))?;
         for (key, chain) in guard.inspect(guard::State::contested)? {
@@ -340,6 +342,22 @@ fn open_guard_if(
         );
     }
     Ok(Guard::new(opened.state, opened.journal))
+}
+
+/// Finds the document of the policy that was loaded last, unless there is one that nobody signed. Before anything is
+/// written: without it hsmd does not start.
+fn find_policy(
+    config: &Config,
+    state: &guard::State,
+    in_force: &Mutex<Option<InForce>>,
+) -> Result<(), in_force::Error> {
+    let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+    if in_force.is_none() {
+        *in_force = Some(InForce::loaded(&config.state_dir, state.policy())?);
+    } else if let Some(mark) = state.policy() {
+        return Err(in_force::Error::Signed(mark.version));
+    }
+    Ok(())
 }
 
 /// What somebody should know of the policy at a start.

@@ -38,6 +38,11 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A policy that nobody signed was to take the place of one that officers did.
+    #[error(
+        "officers signed policy version {0} here, and one that nobody signed does not take its place: use `hsmd run`"
+    )]
+    Signed(u64),
     /// The document that was loaded last is not there as it was.
     #[error(
         "policy {} is not the document of version {version} that was loaded, whose SHA-256 is {sha256}: {reason}. \

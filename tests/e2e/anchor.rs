@@ -203,7 +203,8 @@ fn copy(from: &Path, to: &Path) {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_owned();
         // Others come and go while hsmd prepares its next segment.
-        if is_segment(&path) || name == "head" {
+        let is_policy = name.to_str().unwrap().starts_with("policy-");
+        if is_segment(&path) || is_policy || name == "head" {
             std::fs::copy(&path, to.join(name)).unwrap();
         }
     }

@@ -459,9 +459,9 @@ fn officers_are_named_at_the_start_and_replaced_by_enough_of_them_only() {
     let set = ["state", "set-officers"];
     let one = old.sign("set-officers@hsmd", &document, &["ada"]);
     refused(&daemon, &with(&set, &one), &["no officer's key"]);
-    let both = old.sign("set-officers@hsmd", &document, &["ada", "cleo"]);
 
     create_with(directory, &daemon, &old);
+    let both = old.sign("set-officers@hsmd", &document, &["ada", "cleo"]);
     refused(&daemon, &with(&set, &both), &["deployment"]);
     let document = done(&daemon, &request);
     let one = old.sign("set-officers@hsmd", &document, &["ada"]);
