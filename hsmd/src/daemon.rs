@@ -1,5 +1,6 @@
 //! The daemon: puts the parts together, serves until told to stop, and stops cleanly.
 
+mod policy;
 mod server;
 mod stop;
 mod upkeep;
@@ -137,7 +138,7 @@ impl Daemon {
         let opening = anchor::open(config, keyring.devices(), |admit| {
             let admit = |state: &guard::State| {
                 admit(state)?;
-                find_policy(config, state, &in_force).map_err(|error| error.to_string())
+                policy::find(config, state, &in_force).map_err(|error| error.to_string())
             };
             open_guard_if(config, Some(&metrics), &admit)
         });
@@ -161,7 +162,7 @@ impl Daemon {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         let in_force = in_force.unwrap_or_else(InForce::nothing);
-        tell_of(&in_force, config);
+        policy::tell_of(&in_force, config);
         guard.inspect(|state| expect_signatures(&metrics, &in_force, state))?;
         for (key, chain) in guard.inspect(guard::State::contested)? {
             metrics.contested(&key, &chain);
@@ -342,35 +343,6 @@ fn open_guard_if(
         );
     }
     Ok(Guard::new(opened.state, opened.journal))
-}
-
-/// Finds the document of the policy that was loaded last, unless there is one that nobody signed. Before anything is
-/// written: without it hsmd does not start.
-fn find_policy(
-    config: &Config,
-    state: &guard::State,
-    in_force: &Mutex<Option<InForce>>,
-) -> Result<(), in_force::Error> {
-    let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
-    if in_force.is_none() {
-        *in_force = Some(InForce::loaded(&config.state_dir, state.policy())?);
-    } else if let Some(mark) = state.policy() {
-        return Err(in_force::Error::Signed(mark.version));
-    }
-    Ok(())
-}
-
-/// What somebody should know of the policy at a start.
-fn tell_of(in_force: &InForce, config: &Config) {
-    let has_key = |name: &str| config.keys.iter().any(|key| key.name == name);
-    if in_force.is_unsigned() {
-        tracing::warn!("the policy in force is one that nobody signed: for development only");
-    } else if in_force.mark.is_none() {
-        tracing::warn!("no policy was loaded, so that nothing is signed: `hsmd policy load`");
-    }
-    if let Err(reason) = in_force::names_known_keys(&in_force.policy, has_key) {
-        tracing::warn!("the policy in force, {reason}");
-    }
 }
 
 /// Makes the series of keys that signed before, so that they are there from the start.

@@ -179,7 +179,7 @@ impl Guard {
             }
         }
         let rise = match verdict {
-            Verdict::Sign => rise(known, ask.message),
+            Verdict::Sign => policy::rise(known, ask.message),
             Verdict::Repeat | Verdict::ExtensionAnew => 0,
         };
         self.may_rise(&ask.terms, rise)?;
@@ -399,16 +399,4 @@ impl Guard {
             .lock()
             .map_err(|_| Error::Internal("a thread panicked while it held the marks".to_owned()))
     }
-}
-
-/// By how many heights the message raises the mark. What a floor counts as signed is no rise; the row of a ledger is
-/// judged by others, too, who know no floor.
-fn rise(known: &ChainMark, message: &Message) -> u64 {
-    let floor = match known.ledger {
-        None => known.bounds.floor,
-        Some(_) => 0,
-    };
-    let height = message.position().height.get();
-    let from = known.mark.height().max(floor);
-    height.saturating_sub(from).max(0).unsigned_abs()
 }

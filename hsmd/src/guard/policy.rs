@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use hsm_policy::cometbft::Message;
 use hsm_policy::grants::{self, Allowance, Denial, Policy, Subject};
 use hsm_policy::officers::Officers;
 use hsm_proto::v1 as wire;
@@ -9,7 +10,7 @@ use hsm_proto::v1::entry::Event;
 use sha2::{Digest as _, Sha256};
 
 use super::state::{PolicyMark, policy_to_wire};
-use super::{Error, Guard, Signed, entry};
+use super::{ChainMark, Error, Guard, Signed, entry};
 
 /// On what terms the policy permits what is asked for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,4 +122,16 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// By how many heights the message raises the mark. What a floor counts as signed is no rise; the row of a ledger is
+/// judged by others, too, who know no floor.
+pub(super) fn rise(known: &ChainMark, message: &Message) -> u64 {
+    let floor = match known.ledger {
+        None => known.bounds.floor,
+        Some(_) => 0,
+    };
+    let height = message.position().height.get();
+    let from = known.mark.height().max(floor);
+    height.saturating_sub(from).max(0).unsigned_abs()
 }

@@ -3,6 +3,7 @@
 //! Each stage takes the proof that the one before it made, and no stage's proof can be made elsewhere.
 //! Refusals leave through one place, which journals them, counts them and tells the caller.
 
+mod attempt;
 mod permit;
 mod refusal;
 mod request;
@@ -13,7 +14,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use hsm_policy::cometbft::ChainId;
 use hsm_policy::grants::{KeyName, Meters};
 use hsm_policy::identity::{Caller, Role};
 use hsm_proto::v1 as wire;
@@ -25,6 +25,8 @@ pub use refusal::Refusal;
 pub use request::{Request, Wire};
 pub use reserve::{Outcome, Reserved};
 pub use sign::Signed;
+
+use attempt::Attempt;
 
 use crate::guard::{Guard, Refusals};
 use crate::in_force::InForce;
@@ -373,65 +375,6 @@ fn too_late(allowed: Duration) -> Refusal {
             allowed.as_millis()
         ),
     )
-}
-
-/// Names that a caller sends are kept in refusals up to this many bytes.
-const KEPT_NAME_BYTES: usize = 64;
-
-/// What a refusal says of the request, as sent.
-struct Attempt {
-    caller: String,
-    key: String,
-    chain_id: String,
-    kind: &'static str,
-    position: Option<wire::Position>,
-}
-
-impl Attempt {
-    fn of(peer: &Peer, sent: &Wire) -> Self {
-        Self {
-            caller: peer.caller_name(),
-            key: kept(sent.key()),
-            chain_id: kept(sent.chain_id()),
-            kind: sent.kind(),
-            position: Some(sent.position()),
-        }
-    }
-
-    fn to_look(peer: &Peer, key: &str) -> Self {
-        Self {
-            caller: peer.caller_name(),
-            key: kept(key),
-            chain_id: String::new(),
-            kind: "look",
-            position: None,
-        }
-    }
-
-    fn height(&self) -> i64 {
-        self.position.map_or(0, |position| position.height)
-    }
-
-    /// Whether the caller has any grant of the key for the chain that it named.
-    fn is_granted(&self, in_force: &InForce) -> bool {
-        let names = (
-            self.caller.parse::<Caller>(),
-            KeyName::new(&self.key),
-            ChainId::new(&self.chain_id),
-        );
-        match names {
-            (Ok(caller), Ok(key), Ok(chain)) => in_force.policy.find(&caller, &key, &chain).is_ok(),
-            _ => false,
-        }
-    }
-}
-
-fn kept(name: &str) -> String {
-    let mut end = name.len().min(KEPT_NAME_BYTES);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.get(..end).unwrap_or_default().to_owned()
 }
 
 /// Measures the stages one after the other.

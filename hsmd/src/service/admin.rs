@@ -9,7 +9,6 @@ use hsm_policy::grants;
 use hsm_policy::officers::{AcceptTail, RecoverKey, SetOfficers, Statement as _, Thaw};
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::Admin;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use crate::anchor;
@@ -19,13 +18,13 @@ use crate::guard;
 use crate::guard::entry::wall_clock;
 use crate::in_force;
 use crate::key::{self, key_state};
-use crate::keyring::Device;
-use crate::ledger;
 use crate::line::Line;
 use crate::moves;
-use crate::transport::{Certificates, Peer};
+use crate::transport::Certificates;
 
 use super::documents;
+use super::failure::{by, status_of, status_of_guard, status_of_move};
+use super::status::{device_status, shown};
 
 /// What `GetStatus` reports besides what the line knows.
 pub struct About {
@@ -45,9 +44,9 @@ pub struct About {
 
 /// The service that `hsmd status`, `hsmd key` and `hsmd state` call.
 pub struct AdminService {
-    line: Arc<Line>,
-    certificates: Certificates,
-    about: About,
+    pub(super) line: Arc<Line>,
+    pub(super) certificates: Certificates,
+    pub(super) about: About,
 }
 
 impl AdminService {
@@ -68,57 +67,6 @@ impl AdminService {
 
     pub(super) fn line(&self) -> &Arc<Line> {
         &self.line
-    }
-
-    #[allow(clippy::result_large_err, reason = "a status is what tonic wants")]
-    fn freezes(&self) -> Result<Vec<wire::FreezeStatus>, Status> {
-        let freezes = self.line.guard().inspect(|state| {
-            let freezes = state.freezes().map(|(frozen, freeze)| wire::FreezeStatus {
-                key: frozen.name().to_owned(),
-                by: freeze.by.clone(),
-                reason: freeze.reason.clone(),
-            });
-            freezes.collect()
-        });
-        freezes.map_err(status_of_guard)
-    }
-
-    fn journal_status(&self) -> wire::JournalStatus {
-        let journal = self.line.guard().journal().status();
-        wire::JournalStatus {
-            directory: self.about.state_dir.display().to_string(),
-            durable_entries: journal.entries,
-            root: journal.root.to_vec(),
-            segment: journal.segment,
-            fault: journal
-                .stopped
-                .or(journal.fault.map(|fault| fault.to_string()))
-                .unwrap_or_default(),
-        }
-    }
-
-    /// Without an anchor there may be a tail in doubt, from the time when there was one.
-    fn anchor_status(&self) -> Result<Option<wire::AnchorStatus>, Status> {
-        let unproven = self.line.guard().inspect(|state| state.unproven().copied());
-        let unproven = unproven.map_err(|error| Status::internal(error.to_string()))?;
-        let Some(status) = &self.about.anchor_status else {
-            return Ok(unproven.map(|tail| wire::AnchorStatus {
-                unproven_size: tail.size,
-                unproven_root: tail.root.to_vec(),
-                ..wire::AnchorStatus::default()
-            }));
-        };
-        let (now, pace) = (status.now(), status.pace);
-        Ok(Some(wire::AnchorStatus {
-            counter: now.counter,
-            advances: now.advances,
-            window: pace.window.unsigned_abs(),
-            spare: pace.spare.unsigned_abs(),
-            interval_seconds: pace.interval.as_secs(),
-            fault: now.fault.unwrap_or_default(),
-            unproven_size: unproven.map_or(0, |tail| tail.size),
-            unproven_root: unproven.map_or_else(Vec::new, |tail| tail.root.to_vec()),
-        }))
     }
 
     fn state_of(&self, name: &str) -> Result<Option<wire::KeyState>, Status> {
@@ -429,80 +377,5 @@ impl Admin for AdminService {
             document: document.unwrap_or_default(),
             deployment_id,
         }))
-    }
-}
-
-/// Who asks: the peer of the administration socket, or the caller whom a certificate names.
-#[allow(clippy::result_large_err, reason = "a status is what tonic wants")]
-fn by<T>(request: &Request<T>) -> Result<String, Status> {
-    if let Some(peer) = request.extensions().get::<Peer>() {
-        return Ok(peer.caller_name());
-    }
-    let peer = request.extensions().get::<UdsConnectInfo>();
-    let credentials = peer.and_then(|peer| peer.peer_cred);
-    let credentials =
-        credentials.ok_or_else(|| Status::unauthenticated("a peer without credentials"))?;
-    Ok(format!("uid {}", credentials.uid()))
-}
-
-fn shown(path: Option<&Path>) -> String {
-    path.map_or_else(String::new, |path| path.display().to_string())
-}
-
-fn device_status(device: &Device, unknown_signatures: u64) -> wire::DeviceStatus {
-    let status = device.worker.status();
-    let info = status.info.as_ref();
-    wire::DeviceStatus {
-        name: status.name,
-        backend: status.backend.name().to_owned(),
-        state: status.state.name().to_owned(),
-        serial: info.map_or_else(String::new, |info| info.serial.clone()),
-        firmware: info.map_or_else(String::new, |info| info.firmware.clone()),
-        fault: status
-            .last_fault
-            .map_or_else(String::new, |fault| fault.to_string()),
-        unknown_signatures,
-    }
-}
-
-fn status_of(error: &key::Error) -> Status {
-    let message = error.to_string();
-    match error {
-        key::Error::Ledger(ledger::Error::Unavailable(_)) => Status::unavailable(message),
-        key::Error::Ledger(_) => Status::failed_precondition(message),
-        key::Error::UnknownKey { .. }
-        | key::Error::UnknownDevice { .. }
-        | key::Error::InvalidChain(_)
-        | key::Error::NegativeHeight(_) => Status::invalid_argument(message),
-        key::Error::Guard(guard::Error::AlreadyKnown(_)) => Status::already_exists(message),
-        key::Error::Guard(
-            guard::Error::NotInitialised { .. }
-            | guard::Error::NotAbove { .. }
-            | guard::Error::NoOfficers { .. }
-            | guard::Error::Officers(_)
-            | guard::Error::Policy(_)
-            | guard::Error::Statement(_)
-            | guard::Error::NotThatTail { .. },
-        ) => Status::failed_precondition(message),
-        key::Error::OtherSerial { .. } | key::Error::OtherKey { .. } => {
-            Status::failed_precondition(message)
-        }
-        key::Error::Guard(guard::Error::Journal(_)) => Status::unavailable(message),
-        key::Error::Device(_) => Status::unavailable(message),
-        key::Error::Guard(_) => Status::internal(message),
-    }
-}
-
-fn status_of_guard(error: guard::Error) -> Status {
-    status_of(&key::Error::Guard(error))
-}
-
-fn status_of_move(error: &moves::Error) -> Status {
-    match error {
-        moves::Error::Key(error) => status_of(error),
-        moves::Error::Guard(guard::Error::Journal(_)) | moves::Error::Device(_) => {
-            Status::unavailable(error.to_string())
-        }
-        _ => Status::failed_precondition(error.to_string()),
     }
 }

@@ -4,8 +4,10 @@
 mod admin;
 pub mod admin_socket;
 pub(crate) mod documents;
+mod failure;
 mod remote;
 mod signer;
+mod status;
 
 pub use admin::{About, AdminService};
 pub use remote::{JournalReaderService, RemoteAdminService};
