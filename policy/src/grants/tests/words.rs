@@ -75,8 +75,8 @@ key = "osmosis"
     let dydx = "spiffe://example.org/sentry/c with key dydx on dydx-mainnet-1";
     let kinds = format!("{dydx}: also proposal, precommit, extension [line 15]");
     assert!(
-        !back.more.contains(&kinds),
-        "c is named there, and was of the role here"
+        back.more.contains(&kinds),
+        "c was of the role, and is named"
     );
 }
 
