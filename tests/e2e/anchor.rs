@@ -74,6 +74,10 @@ impl Computer {
         let list = list.to_str().unwrap();
         let init = ["state", "init", "--officers", list, "--threshold", "2"];
         daemon.succeed(&init, allow_root());
+        let signed = officers.sign("policy", &daemon.policy_request(), &["ada", "bob"]);
+        let signed = signed.iter().map(String::as_str);
+        let load: Vec<&str> = ["policy", "load"].into_iter().chain(signed).collect();
+        daemon.succeed(&load, allow_root());
         daemon.start();
         daemon.init_key(KEY, CHAIN, 0);
         let sentry = daemon.authority().sentry("a");
@@ -199,7 +203,8 @@ fn copy(from: &Path, to: &Path) {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_owned();
         // Others come and go while hsmd prepares its next segment.
-        if is_segment(&path) || name == "head" {
+        let is_policy = name.to_str().unwrap().starts_with("policy-");
+        if is_segment(&path) || is_policy || name == "head" {
             std::fs::copy(&path, to.join(name)).unwrap();
         }
     }

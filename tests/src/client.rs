@@ -75,6 +75,20 @@ impl Client {
             .map(Response::into_inner)
     }
 
+    /// Makes one call of another service, whose client `call` makes over the connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    pub fn call_over<T, F>(&self, call: impl FnOnce(Channel) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.runtime
+            .block_on(call(self.channel.clone()))
+            .map(Response::into_inner)
+    }
+
     /// Asks the standard health service for a service, or for the whole server where the name is empty.
     ///
     /// # Errors

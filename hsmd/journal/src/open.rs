@@ -98,6 +98,21 @@ pub fn open_if<S: State>(
     open_on(Disk::default(), directory, options, admit)
 }
 
+/// What replaying the journal in `directory` yields, for whoever only looks. Nothing is written.
+///
+/// # Errors
+/// As [`open`], and [`Error::Locked`] while the journal is in use.
+pub fn look<S: State>(directory: &Path) -> Result<S, Error> {
+    if segment::list(directory)?.is_empty() {
+        return Err(Error::Missing(directory.to_owned()));
+    }
+    let _lock = Lock::take(directory)?;
+    let highest = segment::list(directory)?.pop();
+    let number = highest.ok_or_else(|| Error::Missing(directory.to_owned()))?;
+    let (replayed, _) = replay::<S>(directory, number, &Head::read(directory)?)?;
+    Ok(replayed.state)
+}
+
 pub(crate) fn create_on(
     disk: &Disk,
     directory: &Path,

@@ -14,6 +14,19 @@ use crate::guard::ledger::Row;
 /// The longest reason, in bytes: it stands in the row, which is written with every signature.
 const LONGEST_REASON: usize = 200;
 
+/// What stands in the row of a freeze: who froze it, and as much of the reason as it takes.
+#[must_use]
+pub fn freeze_reason(by: &str, reason: &str) -> String {
+    let mut text = match reason {
+        "" => by.to_owned(),
+        reason => format!("{by}: {reason}"),
+    };
+    while text.len() > LONGEST_REASON {
+        text.pop();
+    }
+    text
+}
+
 impl Ledger {
     /// Has no signer sign with the key on the chain, from now on: the row says so, and each signer refuses what it has
     /// not yet reserved when it next looks at the row, which it does for each request. Durable in etcd and here on

@@ -28,6 +28,7 @@ use hsm_proto::v1::entry::Event;
 use tokio::time::Instant;
 
 pub use etcd::{Answer, Etcd, Swapped, Unavailable};
+pub use freeze::freeze_reason;
 
 use crate::config;
 use crate::guard::entry::public_key_to_wire;

@@ -54,6 +54,9 @@ pub(super) struct Shared {
     pub(super) checkpoint_cosignatures: Gauge,
     pub(super) checkpoint_short_of_quorum: Gauge,
     pub(super) checkpoint_failures: Counter,
+    pub(super) policy_version: Gauge,
+    pub(super) policy_expiry: Gauge,
+    pub(super) policy_old: Gauge,
     pub(super) certificate_expiry: Gauge,
     pub(super) certificate_reload_failures: Counter,
 }
@@ -253,6 +256,21 @@ impl Shared {
                 all,
                 "checkpoint_failures",
                 "Checkpoints that were not made, or not recorded",
+            ),
+            policy_version: one(
+                all,
+                "policy_version",
+                "Version of the policy in force; 0 where officers signed none",
+            ),
+            policy_expiry: one(
+                all,
+                "policy_expiry_timestamp_seconds",
+                "The last moment at which the policy in force could be loaded; 0 where officers signed none",
+            ),
+            policy_old: one(
+                all,
+                "policy_old",
+                "Whether that moment has passed: 1 calls for a newer policy",
             ),
             certificate_expiry: one(
                 all,

@@ -124,3 +124,17 @@ pub struct ReplaceJournal {
 impl Statement for ReplaceJournal {
     const KIND: &'static str = "replace-journal";
 }
+
+/// A key that an operator froze may sign again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thaw {
+    /// The name that was frozen; empty for the freeze of every key, which leaves those frozen that are by name.
+    pub key: String,
+    /// Why it was frozen, and how one knows that this is over. Written by the officers.
+    pub the_cause_is_over: String,
+}
+
+impl Statement for Thaw {
+    const KIND: &'static str = "thaw";
+}

@@ -1,6 +1,6 @@
 //! `make bench`: votes through the real hsm-sentry and hsmd beside tmkms, in turns in one run, with the raw
 //! limits of the machine. Each figure is a line `name value unit`, each comparison a line `ratio name value`.
-//! Names after `--` choose parts: `compare`, `callers`, `slow_device`, `capacity`, `long_journal`, `ledger`.
+//! Names after `--` choose parts: `compare`, `callers`, `slow_device`, `capacity`, `long_journal`, `ledger`, `decision`.
 //!
 //! | module | role |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | `callers` | callers at once over gRPC, beside the same server without its guard (`unguarded`) |
 //! | `long_journal` | start and verification with 10 million entries |
 //! | `capacity` | start time and memory with 10,000 keys |
+//! | `decision` | the policy's decision with 10,000 grants, beside the bare call |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,6 +25,7 @@
 mod bare;
 mod callers;
 mod capacity;
+mod decision;
 mod driver;
 mod ledger;
 mod limits;
@@ -74,13 +76,14 @@ fn main() {
         .skip(1)
         .filter(|name| !name.starts_with('-'))
         .collect();
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("compare", compare),
         ("callers", callers::measure),
         ("slow_device", slow_device),
         ("capacity", capacity::measure),
         ("long_journal", long_journal::measure),
         ("ledger", ledger::measure),
+        ("decision", decision::measure),
     ];
     for (name, measure) in parts {
         if named.is_empty() || named.iter().any(|wanted| *wanted == name) {

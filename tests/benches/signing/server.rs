@@ -190,7 +190,7 @@ pub(crate) fn write_config(
         private_key,
     } = authority.signer("hsmd");
     let mut text = format!(
-        "state_dir = {:?}\npolicy = {:?}\n\
+        "state_dir = {:?}\n\
          [listen]\naddress = \"127.0.0.1:{port}\"\ncertificate = {certificate:?}\n\
          private_key = {private_key:?}\nclient_ca = {:?}\ntrust_domain = {TRUST_DOMAIN:?}\n\
          [admin]\nsocket = {:?}\n[metrics]\nlisten = \"127.0.0.1:{metrics_port}\"\n\
@@ -198,7 +198,6 @@ pub(crate) fn write_config(
          [[device]]\nname = {DEVICE:?}\nbackend = \"yubihsm\"\nconnector = \"http://127.0.0.1:9\"\n\
          authentication_key = 1\npassword_file = {private_key:?}\n",
         state.join("state"),
-        state.join("policy.toml"),
         authority.certificate(),
         sockets.join("admin.sock"),
     );
@@ -218,13 +217,13 @@ pub(crate) fn write_config(
     }
     let config = state.join("hsmd.toml");
     std::fs::write(&config, text).expect("the configuration");
-    std::fs::write(state.join("policy.toml"), policy).expect("the policy");
-    let init = Command::new(hsm_tests::binaries::binary("hsmd"))
-        .args(["state", "init", "--config"])
-        .arg(&config)
-        .args(hsm_tests::daemon::allow_root())
-        .status();
-    assert!(init.expect("hsmd runs").success(), "hsmd state init");
+    let hsmd = |arguments: &[&str]| {
+        let mut command = Command::new(hsm_tests::binaries::binary("hsmd"));
+        command.args(arguments).arg("--config").arg(&config);
+        command
+    };
+    hsm_tests::policy::create_state(state, &hsmd);
+    hsm_tests::policy::load(state, &policy, &hsmd);
     config
 }
 

@@ -14,6 +14,7 @@ use hsmd::config::Config;
 use hsmd::daemon;
 use hsmd::devices;
 use hsmd::guard::entry::{timestamp_to_wire, wall_clock};
+use hsmd::in_force::InForce;
 use hsmd::keyring::Device;
 use hsmd::metrics::{self, Metrics};
 use hsmd::transport::{Certificates, Listener, Peer};
@@ -26,9 +27,17 @@ use tonic::{Request, Response, Status};
 const MAX_REQUESTS: u32 = 256;
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The policy that a daemon would put in force.
+fn loaded_policy(config: &Config) -> Policy {
+    let guard = daemon::open_guard(config).expect("the journal opens");
+    let in_force = guard.inspect(|state| InForce::loaded(&config.state_dir, state.policy()));
+    guard.close().expect("the journal closes");
+    in_force.expect("a guard").expect("a good policy").policy
+}
+
 /// Serves until killed.
 pub(crate) async fn serve(config: &Config, device: Device) {
-    let (policy, _) = daemon::read_policy(config).expect("a good policy");
+    let policy = loaded_policy(config);
     let certificates = Certificates::load(&config.listen).expect("good certificates");
     let metrics = Metrics::new(false, certificates.expires());
     let listener = Listener::bind(config.listen.address, certificates, &metrics).await;

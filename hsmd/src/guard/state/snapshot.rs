@@ -9,7 +9,9 @@ use prost::Message as _;
 use prost::encoding::{self, DecodeContext, WireType};
 
 use super::anchor::{anchor_from_wire, anchor_to_wire, tail_from_wire, tail_to_wire};
+use super::freeze::{freezes_from_wire, freezes_to_wire};
 use super::officers::Authority;
+use super::policy::{policy_from_wire, policy_to_wire};
 use super::{AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, State};
 use crate::guard::entry;
 use crate::guard::ledger::Binding;
@@ -21,6 +23,8 @@ impl hsm_journal::State for State {
         state.authority = Authority::restore(&snapshot)?;
         state.deployment_id = snapshot.deployment_id;
         state.policy_digest = snapshot.policy_digest;
+        state.freezes = freezes_from_wire(snapshot.freezes);
+        state.policy = snapshot.policy.map(policy_from_wire).transpose()?;
         state.asked = snapshot.asked;
         state.stopped = snapshot.stopped;
         state.anchor = snapshot.anchor.map(anchor_from_wire);
@@ -84,6 +88,8 @@ impl hsm_journal::State for State {
                 .map(|(device, identity)| entry::identity_to_wire(device, identity))
                 .collect(),
             audit_marks: self.audits.iter().map(audit_to_wire).collect(),
+            freezes: freezes_to_wire(&self.freezes),
+            policy: self.policy.as_ref().map(policy_to_wire),
             asked: self.asked,
             stopped: self.stopped,
             anchor: self.anchor.as_ref().map(anchor_to_wire),

@@ -62,6 +62,7 @@ async fn reserve_cleared(
         public_key: &public_key,
         message,
         max_height_jump: 1000,
+        terms: Terms::default(),
     };
     guard.reserve_cleared(ask, cleared, SystemTime::now()).await
 }
