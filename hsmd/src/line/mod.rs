@@ -5,6 +5,7 @@
 
 mod attempt;
 mod permit;
+mod raw;
 mod refusal;
 mod request;
 mod reserve;
@@ -110,10 +111,7 @@ impl Line {
         sent: Wire,
         deadline: tokio::time::Instant,
     ) -> Result<Signed, Refusal> {
-        if self.stopping.load(Ordering::Acquire) {
-            let message = "hsmd is stopping; send the request again when it is back";
-            return Err(Refusal::new(Reason::ShuttingDown, message));
-        }
+        self.refuse_when_stopping()?;
         let now = SystemTime::now();
         let mut watch = Stopwatch::start(&self.metrics);
         let caller = identify(peer, &[Role::Sentry], now)?;
@@ -135,6 +133,14 @@ impl Line {
         let signed = self.reply(signed);
         watch.end(Stage::Reply);
         Ok(signed)
+    }
+
+    fn refuse_when_stopping(&self) -> Result<(), Refusal> {
+        if self.stopping.load(Ordering::Acquire) {
+            let message = "hsmd is stopping; send the request again when it is back";
+            return Err(Refusal::new(Reason::ShuttingDown, message));
+        }
+        Ok(())
     }
 
     fn permit(&self, request: Request, now: SystemTime) -> Result<Permitted<'_>, Refusal> {
