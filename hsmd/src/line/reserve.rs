@@ -18,6 +18,7 @@ pub struct Reserved<'a> {
 }
 
 /// What came of it.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub enum Outcome<'a> {
     /// Durable.
     Reserved(Reserved<'a>),

@@ -14,7 +14,6 @@ use tonic::{Request, Response, Status};
 use crate::anchor;
 use crate::audit;
 use crate::doctor;
-use crate::guard;
 use crate::guard::entry::wall_clock;
 use crate::in_force;
 use crate::key::{self, key_state};
