@@ -1,4 +1,5 @@
 mod limits;
+mod raw;
 mod roles;
 mod words;
 
