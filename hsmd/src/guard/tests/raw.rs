@@ -61,14 +61,15 @@ async fn guard_over(path: &Path, release: &PublicKey) -> Guard {
     let checkpoint = guard.begin_checkpoint("origin", release, marks, SystemTime::now());
     assert!(is_for_something_else(checkpoint.await));
     // Under the name of a key for payloads no other key is made known, nor does another sign them.
-    let third = PublicKey::from_parts(Algorithm::Ed25519, &[3; 32]);
-    if let Ok(third) = third {
-        let pin = guard.pin("release", &third, &chain, 0, Vec::new(), SystemTime::now());
-        assert!(is_for_something_else(pin.await));
-        assert!(is_for_something_else(
-            reserve_raw(&guard, "release", &third).await
-        ));
-    }
+    // The base point (RFC 8032 section 5.1).
+    let base = [&[0x58][..], &[0x66; 31]].concat();
+    let third = PublicKey::from_parts(Algorithm::Ed25519, &base).unwrap();
+    let now = SystemTime::now();
+    let pin = guard.pin("release", &third, &chain, 0, Vec::new(), now);
+    assert!(is_for_something_else(pin.await));
+    assert!(is_for_something_else(
+        reserve_raw(&guard, "release", &third).await
+    ));
     reserve_raw(&guard, "release", release).await.unwrap();
     guard
 }
