@@ -124,7 +124,10 @@ impl Line {
             match self.reserve(permitted, now, deadline).await? {
                 Outcome::Reserved(reserved) => break reserved,
                 // A new policy was put in force in between: what counts is what that one says.
-                Outcome::PolicyChanged(request) => permitted = self.permit(request, now)?,
+                Outcome::PolicyChanged(request) => {
+                    tokio::task::yield_now().await;
+                    permitted = self.permit(request, now)?;
+                }
             }
         };
         watch.end(Stage::Reserve);

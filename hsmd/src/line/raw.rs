@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use hsm_device::{Algorithm, PublicKey};
 use hsm_policy::cometbft::resembles_a_message;
 use hsm_policy::grants::{Hash, KeyName};
-use hsm_policy::identity::Role;
+use hsm_policy::identity::{Caller, Role};
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::Reason;
 use hsm_proto::v1::entry::Event;
@@ -15,13 +15,23 @@ use tokio::time::Instant;
 use super::attempt::Attempt;
 use super::refusal::Refusal;
 use super::{Line, identify, too_late};
-use crate::guard::RawAsk;
 use crate::guard::entry::algorithm_to_wire;
+use crate::guard::{self, RawAsk};
 use crate::keyring::Key;
 use crate::transport::Peer;
 
 /// The longest payload, in bytes.
 const LONGEST_PAYLOAD: usize = 60 << 10;
+
+/// Proof that the journal holds, durably, that this will be signed.
+struct Reserved<'a> {
+    index: u64,
+    key: &'a Key,
+    public_key: PublicKey,
+    hash: Hash,
+    /// What the device is given.
+    message: Vec<u8>,
+}
 
 impl Line {
     /// Signs a payload, or says why not, within the line's deadline and the caller's `patience`.
@@ -55,25 +65,23 @@ impl Line {
         let caller = identify(peer, &[Role::Operator], now)?;
         let name = KeyName::new(&sent.key)
             .map_err(|error| Refusal::new(Reason::RawNotGranted, error.to_string()))?;
-        let in_force = self.policy();
-        let permit = in_force.policy.permit_raw(&caller, &name, &sent.purpose)?;
-        check(&sent.payload)?;
-        let key = self.keyring.get(&sent.key).ok_or_else(|| {
-            let message = "the configuration has no such key: hsmd's operator must look";
-            Refusal::new(Reason::DeviceMisconfigured, message)
-        })?;
-        let public_key = self.raw_key(key, deadline).await?;
-        let message = hashed(permit.hash(), public_key.algorithm(), &sent.payload)?;
-        let ask = RawAsk {
-            caller: &caller,
-            key: &sent.key,
-            public_key: &public_key,
-            purpose: &sent.purpose,
-            hash: permit.hash().name(),
-            payload: &sent.payload,
-            version: in_force.version(),
+        let reserved = loop {
+            match self
+                .reserve_raw(&caller, &name, sent, now, deadline)
+                .await?
+            {
+                Some(reserved) => break reserved,
+                // A new policy was put in force in between: what counts is what that one says.
+                None => tokio::task::yield_now().await,
+            }
         };
-        let reserved_index = self.guard.reserve_raw(ask, now).await?;
+        let Reserved {
+            index: reserved_index,
+            key,
+            public_key,
+            hash,
+            message,
+        } = reserved;
         let failed = |device: &str, kind| self.metrics.device_error(device, kind);
         let signature = key
             .sign(&public_key, &message, deadline, failed)
@@ -90,10 +98,51 @@ impl Line {
         }
         Ok(wire::SignRawResponse {
             signature,
-            hash: permit.hash().name().to_owned(),
+            hash: hash.name().to_owned(),
             algorithm: algorithm_to_wire(public_key.algorithm()).into(),
             public_key: public_key.as_bytes().to_vec(),
         })
+    }
+
+    /// None where the policy that permitted it is not in force any more.
+    async fn reserve_raw(
+        &self,
+        caller: &Caller,
+        name: &KeyName,
+        sent: &wire::SignRawRequest,
+        now: SystemTime,
+        deadline: Instant,
+    ) -> Result<Option<Reserved<'_>>, Refusal> {
+        let in_force = self.policy();
+        let permit = in_force.policy.permit_raw(caller, name, &sent.purpose)?;
+        check(&sent.payload)?;
+        let key = self.keyring.get(&sent.key).ok_or_else(|| {
+            let message = "the configuration has no such key: hsmd's operator must look";
+            Refusal::new(Reason::DeviceMisconfigured, message)
+        })?;
+        let public_key = self.raw_key(key, deadline).await?;
+        let hash = permit.hash();
+        let message = hashed(hash, public_key.algorithm(), &sent.payload)?;
+        let ask = RawAsk {
+            caller,
+            key: &sent.key,
+            public_key: &public_key,
+            purpose: &sent.purpose,
+            hash: hash.name(),
+            payload: &sent.payload,
+            version: in_force.version(),
+        };
+        match self.guard.reserve_raw(ask, now).await {
+            Ok(index) => Ok(Some(Reserved {
+                index,
+                key,
+                public_key,
+                hash,
+                message,
+            })),
+            Err(guard::Error::PolicyChanged) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// As the journal has it or, before its first payload, as its devices show it.
