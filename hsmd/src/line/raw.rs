@@ -123,6 +123,9 @@ impl Line {
         let public_key = self.raw_key(key, deadline).await?;
         let hash = permit.hash();
         let message = hashed(hash, public_key.algorithm(), &sent.payload)?;
+        if let Some(limit) = key.message_limit() {
+            super::permit::fits("what the device is given", message.len(), limit)?;
+        }
         let ask = RawAsk {
             caller,
             key: &sent.key,
