@@ -388,7 +388,16 @@ fn of_key(about: &mut About<'_>, key: &Key, line: &Line) -> Result<(), guard::Er
             );
         }
     }
-    if state.is_empty() && granted.is_empty() {
+    let payloads = in_force.policy.raws().iter();
+    let payloads = payloads.filter(|raw| raw.key().as_str() == name).count();
+    if payloads > 0 && !state.is_empty() {
+        about.problem(
+            "payloads",
+            "the policy grants payloads with it, and it is a consensus key: it signs none; make another key",
+        );
+    } else if payloads > 0 {
+        about.ok("payloads", "signs payloads, and nothing else");
+    } else if state.is_empty() && granted.is_empty() {
         about.warn("known", "was not made known, and no policy grants it");
     }
     let statuses: Vec<Status> = key.devices().iter().map(|d| d.worker.status()).collect();

@@ -196,7 +196,8 @@ pub async fn load(
 pub fn names_known_keys(policy: &Policy, has_key: impl Fn(&str) -> bool) -> Result<(), String> {
     let granted = policy.grants().map(|grant| (grant.line(), grant.key()));
     let frozen = policy.freezes().iter().map(|it| (it.line(), it.key()));
-    let mut named = granted.chain(frozen);
+    let raws = policy.raws().iter().map(|it| (it.line(), it.key()));
+    let mut named = granted.chain(frozen).chain(raws);
     match named.find(|(_, key)| !has_key(key.as_str())) {
         None => Ok(()),
         Some((line, key)) => Err(format!(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hsm_proto::v1::journal_reader_server::JournalReaderServer;
+use hsm_proto::v1::raw_signer_server::RawSignerServer;
 use hsm_proto::v1::remote_admin_server::RemoteAdminServer;
 use hsm_proto::v1::signer_server::SignerServer;
 use tonic::codegen::http;
@@ -17,7 +18,9 @@ use tower::util::MapResponseLayer;
 use super::Error;
 use crate::line::{Line, Refusal};
 use crate::metrics::Metrics;
-use crate::service::{self, AdminService, JournalReaderService, RemoteAdminService, SignerService};
+use crate::service::{
+    self, AdminService, JournalReaderService, RawSignerService, RemoteAdminService, SignerService,
+};
 use crate::transport::Listener;
 
 /// The longest request that is read, in bytes: twice the longest extension that hsmd takes, so that one
@@ -43,6 +46,8 @@ pub(super) async fn serve_signer(
     let journal = JournalReaderService::new(line.clone(), admin.state_dir().to_owned());
     let remote = RemoteAdminServer::new(RemoteAdminService::new(admin))
         .max_decoding_message_size(LONGEST_ADMIN_REQUEST);
+    let raw = RawSignerServer::new(RawSignerService::new(line.clone()))
+        .max_decoding_message_size(LONGEST_REQUEST);
     let signer =
         SignerServer::new(SignerService::new(line)).max_decoding_message_size(LONGEST_REQUEST);
     let reflection = reflection.then(|| {
@@ -63,6 +68,7 @@ pub(super) async fn serve_signer(
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(signer)
+        .add_service(raw)
         .add_service(remote)
         .add_service(JournalReaderServer::new(journal))
         .add_service(InterceptedService::new(health, identified))

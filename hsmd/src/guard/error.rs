@@ -150,6 +150,11 @@ pub enum Error {
         /// Who froze it.
         by: String,
     },
+    /// A key for payloads was to be for something else, too, or the other way about.
+    #[error(
+        "{0}: a key signs either payloads, or for chains, or the journal's checkpoints; make another key"
+    )]
+    NotForPayloads(String),
     /// The policy that permits it is not the one in force any more.
     #[error("a new policy was loaded in the meantime: send the request again")]
     PolicyChanged,

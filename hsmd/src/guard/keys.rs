@@ -62,6 +62,7 @@ impl Guard {
         let entry = {
             let mut state = self.lock()?;
             refuse_known(&state, name, public_key, chain)?;
+            state.may_sign_for_chains(name, public_key)?;
             if state.makes_checkpoints(public_key) {
                 return Err(Error::AlreadyKnown(format!(
                     "public key {public_key} makes the journal's checkpoints, and a key that does never \

@@ -12,6 +12,7 @@ mod last_entry;
 pub mod ledger;
 mod moves;
 mod policy;
+mod raw;
 mod refusals;
 mod reservation;
 mod state;
@@ -37,6 +38,7 @@ pub use anchor::Purpose;
 pub use error::Error;
 pub use last_entry::LastEntry;
 pub use policy::Terms;
+pub use raw::RawAsk;
 pub use refusals::Refusals;
 pub use reservation::Reservation;
 pub use state::{
@@ -327,6 +329,11 @@ impl Guard {
                     public_key: *public_key,
                     names: known.names.join(", "),
                 });
+            }
+            if state.signs_payloads(public_key) {
+                return Err(Error::NotForPayloads(format!(
+                    "public key {public_key}, which [checkpoint] names, signs payloads"
+                )));
             }
             let document = marks(&state);
             let event = Event::CheckpointBegun(wire::CheckpointBegun {

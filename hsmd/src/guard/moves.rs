@@ -144,6 +144,7 @@ fn not_shared(state: &State, imported: &wire::StateImported) -> Result<(), Error
 fn not_known(state: &State, pinned: &wire::KeyPinned) -> Result<(), Error> {
     let public_key = entry::named_public_key(pinned.public_key.clone()).map_err(Error::Internal)?;
     let (name, chain) = (&pinned.key, &pinned.chain_id);
+    state.may_sign_for_chains(name, &public_key)?;
     if state.makes_checkpoints(&public_key) {
         return Err(Error::AlreadyKnown(format!(
             "public key {public_key} makes the journal's checkpoints, and a key that does never signs for a chain"

@@ -12,6 +12,7 @@ mod keys;
 mod ledger;
 mod officers;
 mod policy;
+mod raw;
 mod signing;
 mod snapshot;
 
@@ -26,6 +27,7 @@ use super::entry;
 use super::ledger::Binding;
 use freeze::Freezes;
 use officers::Authority;
+use raw::RawKeys;
 
 pub use anchor::{AnchorMark, Bounds, Tail};
 pub use freeze::{Freeze, Frozen};
@@ -51,6 +53,7 @@ pub struct State {
     authority: Authority,
     policy: Option<PolicyMark>,
     freezes: Freezes,
+    raw_keys: RawKeys,
 }
 
 /// The last checkpoint of a device's own audit log.

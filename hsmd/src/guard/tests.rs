@@ -8,6 +8,7 @@ mod ledger;
 mod moves;
 mod power_cuts;
 mod races;
+mod raw;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -42,6 +42,13 @@ impl Attempt {
         }
     }
 
+    pub(super) fn to_sign_raw(peer: &Peer, key: &str) -> Self {
+        Self {
+            kind: "raw",
+            ..Self::to_look(peer, key)
+        }
+    }
+
     pub(super) fn height(&self) -> i64 {
         self.position.map_or(0, |position| position.height)
     }

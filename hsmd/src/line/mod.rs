@@ -5,6 +5,7 @@
 
 mod attempt;
 mod permit;
+mod raw;
 mod refusal;
 mod request;
 mod reserve;
@@ -110,10 +111,7 @@ impl Line {
         sent: Wire,
         deadline: tokio::time::Instant,
     ) -> Result<Signed, Refusal> {
-        if self.stopping.load(Ordering::Acquire) {
-            let message = "hsmd is stopping; send the request again when it is back";
-            return Err(Refusal::new(Reason::ShuttingDown, message));
-        }
+        self.refuse_when_stopping()?;
         let now = SystemTime::now();
         let mut watch = Stopwatch::start(&self.metrics);
         let caller = identify(peer, &[Role::Sentry], now)?;
@@ -126,7 +124,10 @@ impl Line {
             match self.reserve(permitted, now, deadline).await? {
                 Outcome::Reserved(reserved) => break reserved,
                 // A new policy was put in force in between: what counts is what that one says.
-                Outcome::PolicyChanged(request) => permitted = self.permit(request, now)?,
+                Outcome::PolicyChanged(request) => {
+                    tokio::task::yield_now().await;
+                    permitted = self.permit(request, now)?;
+                }
             }
         };
         watch.end(Stage::Reserve);
@@ -137,6 +138,14 @@ impl Line {
         let signed = self.reply(signed);
         watch.end(Stage::Reply);
         Ok(signed)
+    }
+
+    fn refuse_when_stopping(&self) -> Result<(), Refusal> {
+        if self.stopping.load(Ordering::Acquire) {
+            let message = "hsmd is stopping; send the request again when it is back";
+            return Err(Refusal::new(Reason::ShuttingDown, message));
+        }
+        Ok(())
     }
 
     fn permit(&self, request: Request, now: SystemTime) -> Result<Permitted<'_>, Refusal> {

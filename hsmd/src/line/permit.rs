@@ -136,7 +136,7 @@ fn wrong_ledger(bound: String) -> Refusal {
     .with("ledger_id", bound)
 }
 
-fn fits(what: &str, length: usize, limit: usize) -> Result<(), Refusal> {
+pub(super) fn fits(what: &str, length: usize, limit: usize) -> Result<(), Refusal> {
     if length <= limit {
         return Ok(());
     }

@@ -84,20 +84,23 @@ fn code(reason: Reason) -> Code {
         | Reason::CertificateNotYetValid => Code::Unauthenticated,
         Reason::WrongRole
         | Reason::KeyNotGranted
-        | Reason::KeyFrozen
         | Reason::ChainNotGranted
         | Reason::KindNotGranted
         | Reason::HeightJump
         | Reason::RoundLimit
         | Reason::ClockSkew
         | Reason::HeightLimit
-        | Reason::HeightRate => Code::PermissionDenied,
+        | Reason::HeightRate
+        | Reason::KeyFrozen
+        | Reason::RawNotGranted
+        | Reason::ConsensusMessage => Code::PermissionDenied,
         Reason::InvalidField | Reason::ExtensionNotAllowed | Reason::MessageTooLong => {
             Code::InvalidArgument
         }
         Reason::DoubleSign
         | Reason::Regression
         | Reason::KeyNotInitialised
+        | Reason::ConsensusKey
         | Reason::Ceiling
         | Reason::LedgerMismatch
         | Reason::LedgerBehind
@@ -154,6 +157,7 @@ impl From<Denial> for Refusal {
             Denial::RoundLimit { .. } => Reason::RoundLimit,
             Denial::ClockSkew { .. } => Reason::ClockSkew,
             Denial::HeightLimit { .. } => Reason::HeightLimit,
+            Denial::RawNotGranted { .. } => Reason::RawNotGranted,
             Denial::RequestRate { .. } => Reason::RequestRate,
             Denial::HeightRate { .. } => Reason::HeightRate,
             Denial::Frozen { .. } => Reason::KeyFrozen,
@@ -197,6 +201,7 @@ impl From<guard::Error> for Refusal {
             }
             guard::Error::Denied(denial) => denial.into(),
             guard::Error::Frozen { .. } => Self::new(Reason::KeyFrozen, message),
+            guard::Error::NotForPayloads(_) => Self::new(Reason::ConsensusKey, message),
             guard::Error::Journal(error) => error.into(),
             guard::Error::AlreadyKnown(_)
             | guard::Error::NotAbove { .. }

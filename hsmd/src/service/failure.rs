@@ -38,6 +38,7 @@ pub(super) fn status_of(error: &key::Error) -> Status {
             | guard::Error::NoOfficers { .. }
             | guard::Error::Officers(_)
             | guard::Error::Policy(_)
+            | guard::Error::NotForPayloads(_)
             | guard::Error::Statement(_)
             | guard::Error::NotThatTail { .. },
         ) => Status::failed_precondition(message),

@@ -86,10 +86,10 @@ impl Signer for SignerService {
 
 /// A future that runs to its end also when the one who awaits it goes away, so that no caller can keep
 /// the outcome of a request, a refusal included, from being journaled: the rest becomes a task.
-struct Finished<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
+pub(super) struct Finished<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
 
 impl<F: Future<Output: Send> + Send + 'static> Finished<F> {
-    fn new(future: F) -> Self {
+    pub(super) fn new(future: F) -> Self {
         Self(Some(Box::pin(future)))
     }
 }
@@ -123,7 +123,7 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Finished<F> {
 
 /// How long the caller waits, less what the answer's way back may take: gRPC's `grpc-timeout` header,
 /// up to eight digits and a unit (gRPC over HTTP/2, Requests).
-fn patience<T>(request: &Request<T>) -> Option<Duration> {
+pub(super) fn patience<T>(request: &Request<T>) -> Option<Duration> {
     let header = request.metadata().get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = header.split_at_checked(header.len().checked_sub(1)?)?;
     let amount: u64 = digits.parse().ok()?;

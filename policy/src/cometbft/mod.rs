@@ -15,6 +15,7 @@ pub use fields::{BlockId, ChainId, Timestamp};
 pub use kinds::{Kind, Kinds};
 pub use message::{Message, Proposal, Vote};
 pub use position::{Height, Position, Round, Step, VoteType};
+pub use read::resembles_a_message;
 
 use crate::quoted;
 

@@ -21,6 +21,32 @@ impl Message {
     }
 }
 
+/// Whether anybody could take these bytes for a canonical vote, proposal or vote extension of any line of CometBFT,
+/// with or without the length prefix that is signed with them. It is lenient: what only resembles one is one.
+#[must_use]
+pub fn resembles_a_message(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let length = varint(&mut rest).and_then(|length| usize::try_from(length).ok());
+    let prefixed = length == Some(rest.len());
+    resembles(bytes) || prefixed && resembles(rest)
+}
+
+fn resembles(bytes: &[u8]) -> bool {
+    let Some(fields) = Fields::read(bytes) else {
+        return false;
+    };
+    let numbers = |known: std::ops::RangeInclusive<u64>| {
+        let mut numbers = fields.0.iter().map(|(number, _)| *number);
+        numbers.all(|number| known.contains(&number))
+    };
+    let position = fields.fixed(2).is_some() && fields.fixed(3).is_some();
+    let kind = matches!(fields.get(1), Some(Value::Varint(1 | 2 | PROPOSAL_TYPE)));
+    let vote = kind && numbers(1..=7);
+    let chain = matches!(fields.get(4), Some(Value::Bytes(_)));
+    let extension = fields.bytes(1).is_some() && chain && numbers(1..=4);
+    position && (vote || extension)
+}
+
 fn read(bytes: &[u8]) -> Option<Message> {
     let fields = Fields::read(bytes)?;
     let kind = fields.varint(1)?;
@@ -180,10 +206,50 @@ mod tests {
         )
     }
 
+    #[test]
+    fn extensions_resemble_a_message_and_what_people_sign_does_not() {
+        let block = BlockId::new(&[1; 32], 1, &[1; 32]).unwrap();
+        for extension in [&b""[..], b"extension"] {
+            let vote = Vote::new(
+                ChainId::new("chain-1").unwrap(),
+                VoteType::Precommit,
+                Height::new(7).unwrap(),
+                Round::new(0).unwrap(),
+                Some(block.clone()),
+                Timestamp::new(0, 0).unwrap(),
+                Some(extension.to_vec()),
+            );
+            let bytes = Message::from(vote.unwrap()).extension_sign_bytes().unwrap();
+            assert!(resembles_a_message(&bytes) && resembles_a_message(&bytes[1..]));
+        }
+        for payload in [
+            &b""[..],
+            b"release 1.2.3",
+            b"{\"version\": 3}",
+            b"-----BEGIN PGP MESSAGE-----",
+            &[0x30, 0x82, 0x01, 0x0a],
+            &[0; 64],
+        ] {
+            assert!(!resembles_a_message(payload), "{payload:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn every_message_is_read_back_from_its_sign_bytes(message in any_message()) {
             prop_assert_eq!(Message::from_sign_bytes(&message.sign_bytes()), Some(message));
+        }
+
+        #[test]
+        fn every_message_resembles_one_with_its_length_and_without(message in any_message()) {
+            let mut bytes = vec![message.sign_bytes()];
+            bytes.extend(message.extension_sign_bytes());
+            for bytes in bytes {
+                prop_assert!(resembles_a_message(&bytes));
+                let mut rest = bytes.as_slice();
+                varint(&mut rest);
+                prop_assert!(resembles_a_message(rest));
+            }
         }
 
         #[test]

@@ -90,6 +90,17 @@ pub enum Denial {
         /// The grant's limit.
         max: Duration,
     },
+    /// No `[[raw]]` names caller, key and purpose.
+    #[error(
+        "the policy does not grant {caller} payloads of this purpose with a key named {key}. If it should, add a \
+         [[raw]] with this caller, key and purpose"
+    )]
+    RawNotGranted {
+        /// Who asked.
+        caller: Caller,
+        /// The key's name, as asked for.
+        key: KeyName,
+    },
     /// More requests than the grant allows.
     #[error(
         "the caller sends more than the grant's max_requests_per_second {rate} allow in the long run. Wait, and \

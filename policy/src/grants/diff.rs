@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::{Freeze, Grant, Grantee, Policy};
+use super::{Freeze, Grant, Grantee, Policy, Raw};
 
 /// What changes from an old policy to a new one; a sentence each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +44,16 @@ pub fn diff(old: &Policy, new: &Policy) -> Difference {
                 .less
                 .push(format!("no longer{but_named}: {text}"));
         }
+    }
+    let says = |policy: &Policy, raw: &Raw| {
+        let other = policy.raw(&raw.key);
+        other.is_some_and(|other| other.to_string() == raw.to_string())
+    };
+    for raw in new.raws().iter().filter(|it| !says(old, it)) {
+        difference.more.push(format!("{raw} [line {}]", raw.line));
+    }
+    for raw in old.raws().iter().filter(|it| !says(new, it)) {
+        difference.less.push(format!("no longer: {raw}"));
     }
     let is_frozen = |policy: &Policy, freeze: &Freeze| policy.freeze(&freeze.key).is_some();
     for freeze in old.freezes().iter().filter(|it| !is_frozen(new, it)) {

@@ -10,7 +10,9 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use toml::value::Datetime;
 
-use super::{Entry, Freeze, Grant, Grantee, Header, KeyName, Limits, Policy, Rate};
+use super::{
+    Entry, Freeze, Grant, Grantee, Hash, Header, KeyName, Limits, Policy, Purpose, Rate, Raw,
+};
 use crate::cometbft::{ChainId, Kind};
 use crate::identity::Role;
 
@@ -57,6 +59,31 @@ pub enum Error {
         /// The key of both.
         key: KeyName,
     },
+    /// Two `[[raw]]` of one key.
+    #[error(
+        "policy lines {first_line} and {line}: both say what payloads the key {key} signs. Make one of them"
+    )]
+    RawTwice {
+        /// Where the first begins, from 1.
+        first_line: usize,
+        /// Where the second begins, from 1.
+        line: usize,
+        /// The key of both.
+        key: KeyName,
+    },
+    /// A key for payloads and for a chain.
+    #[error(
+        "policy lines {line} and {raw_line}: the key {key} is for a chain's messages in one, and for payloads in the \
+         other. A key is for one of them: make another key"
+    )]
+    TwoUses {
+        /// Where the grant begins, from 1.
+        line: usize,
+        /// Where the `[[raw]]` begins, from 1.
+        raw_line: usize,
+        /// The key of both.
+        key: KeyName,
+    },
     /// Text that is no key name, quoted.
     #[error("{0} is no key name: it must be 1 to 64 bytes of a-z 0-9 . _ -")]
     KeyName(String),
@@ -73,6 +100,8 @@ struct RawPolicy {
     grant: Vec<Spanned<RawGrant>>,
     #[serde(default)]
     freeze: Vec<Spanned<RawFreeze>>,
+    #[serde(default)]
+    raw: Vec<Spanned<RawRaw>>,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +127,16 @@ struct RawGrant {
 #[serde(deny_unknown_fields)]
 struct RawFreeze {
     key: KeyName,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRaw {
+    #[serde(deserialize_with = "operators")]
+    callers: Vec<Grantee>,
+    key: KeyName,
+    purpose: Purpose,
+    hash: Hash,
 }
 
 fn default_max_height_jump() -> NonZeroU64 {
@@ -127,7 +166,9 @@ pub(super) fn parse(text: &str) -> Result<Policy, Error> {
         let RawFreeze { key } = freeze.into_inner();
         Freeze { key, line }
     });
+    let raws = raws(text, raw.raw, &grants)?;
     let mut policy = Policy {
+        raws,
         header,
         freezes: checked_freezes(freezes.collect())?,
         grantees: names.into_iter().collect(),
@@ -205,6 +246,50 @@ fn checked_freezes(mut freezes: Vec<Freeze>) -> Result<Vec<Freeze>, Error> {
     Ok(freezes)
 }
 
+/// Each of a key that no grant and no other one names.
+fn raws(text: &str, raws: Vec<Spanned<RawRaw>>, grants: &[Grant]) -> Result<Vec<Raw>, Error> {
+    let mut lines = Lines::of(text);
+    let raws = raws.into_iter().map(|raw| {
+        let line = lines.at(raw.span().start);
+        let RawRaw {
+            callers,
+            key,
+            purpose,
+            hash,
+        } = raw.into_inner();
+        Raw {
+            callers,
+            key,
+            purpose,
+            hash,
+            line,
+        }
+    });
+    let mut raws: Vec<Raw> = raws.collect();
+    raws.sort_by(|a, b| (&a.key, a.line).cmp(&(&b.key, b.line)));
+    for (raw, next) in raws.iter().zip(raws.iter().skip(1)) {
+        if raw.key == next.key {
+            return Err(Error::RawTwice {
+                first_line: raw.line,
+                line: next.line,
+                key: raw.key.clone(),
+            });
+        }
+    }
+    for grant in grants {
+        if let Ok(place) = raws.binary_search_by(|raw| raw.key.cmp(&grant.key))
+            && let Some(raw) = raws.get(place)
+        {
+            return Err(Error::TwoUses {
+                line: grant.line,
+                raw_line: raw.line,
+                key: raw.key.clone(),
+            });
+        }
+    }
+    Ok(raws)
+}
+
 /// An entry for each caller of each grant, unless two grants speak for one.
 fn index(grantees: &[Grantee], grants: &[Grant]) -> Result<Vec<Entry>, Error> {
     type Found<'a> = (usize, &'a KeyName, &'a ChainId, usize, usize);
@@ -265,6 +350,18 @@ fn sentries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Grantee>, 
     match callers.iter().find(|caller| caller.role() != Role::Sentry) {
         Some(caller) => Err(D::Error::custom(format_args!(
             "{caller} has the role {}, and only callers of the role sentry have anything signed",
+            caller.role()
+        ))),
+        None => Ok(callers),
+    }
+}
+
+fn operators<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Grantee>, D::Error> {
+    let callers: Vec<Grantee> = distinct(deserializer)?;
+    let mut callers_of_another_role = callers.iter().filter(|it| it.role() != Role::Operator);
+    match callers_of_another_role.next() {
+        Some(caller) => Err(D::Error::custom(format_args!(
+            "{caller} has the role {}, and only callers of the role operator have payloads of their own signed",
             caller.role()
         ))),
         None => Ok(callers),

@@ -11,6 +11,7 @@ mod grantee;
 mod header;
 mod key_name;
 mod limits;
+mod raw;
 mod signed;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use grantee::Grantee;
 pub use header::{Header, KIND, namespace};
 pub use key_name::KeyName;
 pub use limits::{Allowance, Limits, Meters, Rate, Subject};
+pub use raw::{Hash, Purpose, Raw, RawPermit};
 pub use signed::{Context, Refused, Signed, authorise};
 
 /// One `[[grant]]` of the document: some callers, one key, one chain, and what they may have signed.
@@ -166,6 +168,8 @@ pub struct Policy {
     index: Vec<Entry>,
     /// By key.
     freezes: Vec<Freeze>,
+    /// By key.
+    raws: Vec<Raw>,
 }
 
 /// That a grant speaks for a grantee, by their places in [`Policy`].

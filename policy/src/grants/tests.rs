@@ -1,4 +1,5 @@
 mod limits;
+mod raw;
 mod roles;
 mod words;
 
@@ -88,6 +89,7 @@ fn answer(policy: &Policy, who: &str, with: &str, message: &Message, now: i64) -
         Err(Denial::ClockSkew { .. }) => "clock",
         Err(Denial::HeightLimit { .. }) => "height",
         Err(Denial::Frozen { .. }) => "frozen",
+        Err(Denial::RawNotGranted { .. }) => "raw",
         Err(Denial::RequestRate { .. } | Denial::HeightRate { .. }) => "rate",
     }
 }

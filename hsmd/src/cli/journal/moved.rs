@@ -51,6 +51,17 @@ pub(super) fn as_text(event: &Event) -> String {
                 loaded.officers.join(" and ")
             )
         }
+        Event::RawReserved(reserved) => format!(
+            "payload reserved {} for {:?}, sha256 {}, for {}",
+            reserved.key,
+            reserved.purpose,
+            hex::encode(&reserved.payload_sha256),
+            reserved.caller
+        ),
+        Event::RawSigned(signed) => format!(
+            "payload signed   {}, as entry {} reserved",
+            signed.key, signed.reserved_index
+        ),
         Event::Frozen(frozen) => format!(
             "FROZEN           {} by {}{}{}",
             show::frozen(&frozen.key),
@@ -74,6 +85,26 @@ pub(super) fn as_text(event: &Event) -> String {
 /// The event's name and its fields.
 pub(super) fn as_json(event: &Event) -> (&'static str, Value) {
     match event {
+        Event::RawReserved(reserved) => (
+            "raw_reserved",
+            json!({
+                "caller": reserved.caller,
+                "key": reserved.key,
+                "public_key": public_key(reserved.public_key.as_ref()),
+                "purpose": reserved.purpose,
+                "hash": reserved.hash,
+                "payload_sha256": hex::encode(&reserved.payload_sha256),
+                "payload_length": reserved.payload_length,
+            }),
+        ),
+        Event::RawSigned(signed) => (
+            "raw_signed",
+            json!({
+                "reserved_index": signed.reserved_index,
+                "key": signed.key,
+                "signature": hex::encode(&signed.signature),
+            }),
+        ),
         Event::Frozen(frozen) => (
             "frozen",
             json!({ "key": frozen.key, "by": frozen.by, "reason": frozen.reason }),

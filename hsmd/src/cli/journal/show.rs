@@ -73,7 +73,9 @@ fn as_text(event: &Event) -> String {
         | Event::PolicyLoaded(_)
         | Event::DocumentRefused(_)
         | Event::Frozen(_)
-        | Event::Thawed(_) => moved::as_text(event),
+        | Event::Thawed(_)
+        | Event::RawReserved(_)
+        | Event::RawSigned(_) => moved::as_text(event),
         Event::KeyAdvanced(advanced) => format!(
             "key advanced     {} on {}, nothing at or below {}",
             advanced.key, advanced.chain_id, advanced.initial_height
@@ -349,7 +351,9 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
         | Event::PolicyLoaded(_)
         | Event::DocumentRefused(_)
         | Event::Frozen(_)
-        | Event::Thawed(_) => moved::as_json(event),
+        | Event::Thawed(_)
+        | Event::RawReserved(_)
+        | Event::RawSigned(_) => moved::as_json(event),
     };
     if let Some(fields) = fields.as_object_mut() {
         fields.insert("index".to_owned(), index.into());

@@ -10,6 +10,9 @@ pub(in crate::cli) fn print(policy: &Policy) -> Result<(), Error> {
     say!("\nWho may have what signed; everything else is denied:\n");
     let rows: Vec<[String; 5]> = policy.grants().flat_map(rows).collect();
     print_table(["caller", "key", "chain", "kinds", "limits"], &rows)?;
+    for raw in policy.raws() {
+        say!("  PAYLOADS: {raw}");
+    }
     for freeze in policy.freezes() {
         say!("  FROZEN: {}", freeze.key());
     }
@@ -20,7 +23,20 @@ pub(in crate::cli) fn print(policy: &Policy) -> Result<(), Error> {
 pub(in crate::cli) fn as_json(policy: &Policy) -> Value {
     let grants: Vec<_> = policy.grants().map(grant_json).collect();
     let frozen = policy.freezes().iter().map(|freeze| freeze.key().as_str());
-    json!({ "grants": grants, "frozen_keys": frozen.collect::<Vec<_>>() })
+    let raws = policy.raws().iter().map(|raw| {
+        json!({
+            "callers": raw.callers().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "key": raw.key().as_str(),
+            "purpose": raw.purpose().as_str(),
+            "hash": raw.hash().name(),
+            "line": raw.line(),
+        })
+    });
+    json!({
+        "grants": grants,
+        "raw": raws.collect::<Vec<_>>(),
+        "frozen_keys": frozen.collect::<Vec<_>>(),
+    })
 }
 
 fn rows(grant: &Grant) -> impl Iterator<Item = [String; 5]> {

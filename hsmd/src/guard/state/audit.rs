@@ -12,6 +12,11 @@ impl State {
         if self.keys.contains_key(&public_key) {
             return Err(format!("consensus key {public_key} asked for a checkpoint"));
         }
+        if self.signs_payloads(&public_key) {
+            return Err(format!(
+                "{public_key}, which signs payloads, asked for a checkpoint"
+            ));
+        }
         Ok(Change::Checkpoint(public_key))
     }
 

@@ -20,6 +20,7 @@ pub(in crate::guard) enum Change {
     Policy(PolicyMark),
     Frozen(Frozen, Freeze),
     Thawed(Frozen),
+    Raw(String, PublicKey),
     Stopped,
     Asked(u64),
     Checkpoint(PublicKey),
@@ -61,6 +62,8 @@ impl State {
             | Event::DocumentRefused(_)
             | Event::CheckpointMade(_)
             | Event::CheckpointCosigned(_) => Ok(Change::None),
+            Event::RawReserved(reserved) => self.plan_raw(reserved),
+            Event::RawSigned(_) => Ok(Change::None),
             Event::Frozen(frozen) => Ok(Self::plan_freeze(frozen)),
             Event::Thawed(thawed) => self.plan_thaw(&thawed),
             Event::PolicyLoaded(loaded) => Ok(Change::Policy(self.plan_policy(loaded)?)),
@@ -113,6 +116,10 @@ impl State {
             Change::Policy(policy) => self.policy = Some(policy),
             Change::Frozen(frozen, freeze) => {
                 self.freezes.insert(frozen, freeze);
+            }
+            Change::Raw(name, public_key) => {
+                self.asked = self.asked.saturating_add(1);
+                self.raw_keys.insert(name, public_key);
             }
             Change::Thawed(frozen) => {
                 self.freezes.remove(&frozen);

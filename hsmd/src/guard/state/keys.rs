@@ -12,6 +12,8 @@ impl State {
     pub(super) fn plan_pin(&self, pinned: wire::KeyPinned) -> Result<Change, String> {
         let public_key = entry::public_key_from_wire(pinned.public_key.clone())?;
         let chain = ChainId::new(&pinned.chain_id).map_err(|error| error.to_string())?;
+        self.may_sign_for_chains(&pinned.key, &public_key)
+            .map_err(|error| error.to_string())?;
         if self.makes_checkpoints(&public_key) {
             return Err(format!("checkpoint key {public_key} pinned for {chain}"));
         }

@@ -12,6 +12,7 @@ use super::anchor::{anchor_from_wire, anchor_to_wire, tail_from_wire, tail_to_wi
 use super::freeze::{freezes_from_wire, freezes_to_wire};
 use super::officers::Authority;
 use super::policy::{policy_from_wire, policy_to_wire};
+use super::raw::{raw_keys_from_wire, raw_keys_to_wire};
 use super::{AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, State};
 use crate::guard::entry;
 use crate::guard::ledger::Binding;
@@ -23,6 +24,7 @@ impl hsm_journal::State for State {
         state.authority = Authority::restore(&snapshot)?;
         state.deployment_id = snapshot.deployment_id;
         state.policy_digest = snapshot.policy_digest;
+        state.raw_keys = raw_keys_from_wire(snapshot.raw_keys)?;
         state.freezes = freezes_from_wire(snapshot.freezes);
         state.policy = snapshot.policy.map(policy_from_wire).transpose()?;
         state.asked = snapshot.asked;
@@ -88,6 +90,7 @@ impl hsm_journal::State for State {
                 .map(|(device, identity)| entry::identity_to_wire(device, identity))
                 .collect(),
             audit_marks: self.audits.iter().map(audit_to_wire).collect(),
+            raw_keys: raw_keys_to_wire(&self.raw_keys),
             freezes: freezes_to_wire(&self.freezes),
             policy: self.policy.as_ref().map(policy_to_wire),
             asked: self.asked,
