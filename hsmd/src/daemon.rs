@@ -1,5 +1,9 @@
 //! The daemon: puts the parts together, serves until told to stop, and stops cleanly.
 
+mod server;
+mod stop;
+mod upkeep;
+
 use std::collections::HashSet;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -7,50 +11,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hsm_device::State;
 use hsm_journal::Tail;
 use hsm_policy::grants::Policy;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
-use hsm_proto::v1::signer_server::SignerServer;
 use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tonic::codegen::http;
-use tonic::server::NamedService as _;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Server;
-use tonic::{Code, Request, Status};
-use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::{Health, HealthServer};
-use tonic_health::server::HealthReporter;
-use tower::util::MapResponseLayer;
+use tokio::task::JoinSet;
 
 use crate::advisories;
 use crate::anchor;
 use crate::audit;
 use crate::config::{self, Config};
 use crate::devices;
-use crate::doctor;
 use crate::guard::{self, Guard};
 use crate::keyring::Device;
 use crate::ledger::{self, Ledger};
-use crate::line::{Line, Refusal};
+use crate::line::Line;
 use crate::log;
 use crate::metrics::{self, Metrics};
-use crate::service::{self, About, AdminService, SignerService, admin_socket};
+use crate::service::{About, AdminService, admin_socket};
 use crate::transport::{self, Certificates, Listener};
+use server::serve_signer;
+use stop::close;
+use upkeep::tick;
 
-/// The longest request that is read, in bytes: twice the longest extension that hsmd takes, so that one
-/// that is a little too long is refused by name.
-const LONGEST_REQUEST: usize = 64 << 10;
-/// Requests at once on one connection; with [`LONGEST_REQUEST`], what it can have held in memory.
-const MAX_REQUESTS: u32 = 256;
-/// How long a request may take to arrive.
-const ARRIVAL: Duration = Duration::from_secs(2);
-/// What a health check may ask for: the whole server, and the one service that it is there for.
-const HEALTH_NAMES: [&str; 2] = ["", SignerServer::<SignerService>::NAME];
 /// How long open requests may take to finish after the daemon was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -377,11 +363,10 @@ pub fn read_policy(config: &Config) -> Result<(Policy, Vec<u8>), Error> {
     Ok((policy, Sha256::digest(text.as_bytes()).to_vec()))
 }
 
-/// Makes the series that alerts look at before the first signature or double sign comes.
+/// Makes the series of keys that signed before, so that they are there from the start.
 fn expect_signatures(metrics: &Metrics, policy: &Policy, state: &guard::State) {
     for grant in policy.grants() {
         let (key, chain) = (grant.key().as_str(), grant.chain_id());
-        metrics.expect_chain(chain.as_str());
         let mark = state
             .pinned(key)
             .and_then(|pinned| state.mark(&pinned, chain));
@@ -409,176 +394,6 @@ async fn done_waiting(mut stopped: watch::Receiver<bool>) {
 
 fn done(stopped: &watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
     done_waiting(stopped.clone())
-}
-
-async fn serve_signer(
-    listener: Listener,
-    line: Arc<Line>,
-    health: HealthServer<impl Health>,
-    reflection: bool,
-    done: impl Future<Output = ()>,
-) -> Result<(), Error> {
-    let (metrics, answered_within) = (line.metrics().clone(), line.deadline());
-    let signer =
-        SignerServer::new(SignerService::new(line)).max_decoding_message_size(LONGEST_REQUEST);
-    let reflection = reflection.then(|| {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(hsm_proto::v1::DESCRIPTORS)
-            .build_v1()
-    });
-    let reflection = reflection.transpose().unwrap_or_else(|error| {
-        tracing::error!(%error, "the reflection service is off");
-        None
-    });
-    Server::builder()
-        .max_concurrent_streams(MAX_REQUESTS)
-        .timeout(ARRIVAL + answered_within)
-        .layer(MapResponseLayer::new(move |answer| {
-            explain_unreadable(&metrics, answer)
-        }))
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .add_service(signer)
-        .add_service(InterceptedService::new(health, identified))
-        .add_optional_service(reflection.map(|it| InterceptedService::new(it, identified)))
-        .serve_with_incoming_shutdown(listener.incoming(), done)
-        .await?;
-    Ok(())
-}
-
-/// Admits callers of any role whose certificate is valid at this moment.
-#[allow(clippy::result_large_err, reason = "as tonic's interceptors are")]
-fn identified(request: Request<()>) -> Result<Request<()>, Status> {
-    let refused = |refusal: Refusal| refusal.status();
-    let peer = service::peer(&request)?;
-    peer.caller_at(SystemTime::now())
-        .map_err(|error| refused(error.into()))?;
-    Ok(request)
-}
-
-/// Every refusal of ours has details. An error without them was made before a service saw the request: it
-/// was no message, or too long, or too slow, or there is no such call. It is counted, and gets a reason.
-fn explain_unreadable<B>(metrics: &Metrics, mut answer: http::Response<B>) -> http::Response<B> {
-    let unexplained = Status::from_header_map(answer.headers())
-        .filter(|status| status.code() != Code::Ok && status.details().is_empty());
-    if let Some(status) = unexplained {
-        metrics.unreadable_request();
-        // It replaces the headers of the same names. Should it fail, the first status stands.
-        if let Some(explained) = Refusal::explained(&status) {
-            let _ = explained.add_header(answer.headers_mut());
-        }
-    }
-    answer
-}
-
-/// What is looked at once a second: counts of repeated refusals, the gauges of devices, journal and
-/// certificate, and from these the health that is served. An error: nothing heals it but a new start.
-async fn tick(
-    line: Arc<Line>,
-    certificates: Certificates,
-    mut health: HealthReporter,
-    anchor: Option<anchor::Status>,
-    done: impl Future<Output = ()>,
-) -> Result<(), Error> {
-    let mut second = tokio::time::interval(Duration::from_secs(1));
-    let mut done = std::pin::pin!(done);
-    let mut judged = HashSet::new();
-    loop {
-        tokio::select! {
-            () = &mut done => break,
-            _ = second.tick() => {}
-        }
-        line.guard()
-            .inspect(|_| ())
-            .map_err(|error| Error::Broken(error.to_string()))?;
-        line.record_repeated_refusals(false);
-        let metrics = line.metrics();
-        let mut device_ready = false;
-        name_advisories(&line, &mut judged);
-        for device in line.keyring().devices() {
-            let status = device.worker.status();
-            device_ready |= status.state == State::Ready;
-            metrics.device(&status);
-        }
-        let journal = line.guard().journal().status();
-        metrics.journal(&journal);
-        if let Some(reason) = journal.stopped {
-            return Err(Error::Broken(format!("the journal ended: {reason}")));
-        }
-        if let Some(anchor) = anchor.as_ref().map(anchor::Status::now) {
-            metrics.anchor(&anchor);
-            if let (true, Some(fault)) = (anchor.moved, anchor.fault) {
-                return Err(Error::Broken(fault));
-            }
-        }
-        let serves = match device_ready && journal.fault.is_none() {
-            true => ServingStatus::Serving,
-            false => ServingStatus::NotServing,
-        };
-        for name in HEALTH_NAMES {
-            health.set_service_status(name, serves).await;
-        }
-        metrics.certificate_expiry(certificates.expires());
-    }
-    for name in HEALTH_NAMES {
-        let stopping = ServingStatus::NotServing;
-        health.set_service_status(name, stopping).await;
-        // Ends the streams of those who watch it, which would delay the stop.
-        health.clear_service_status(name).await;
-    }
-    Ok(())
-}
-
-/// Logs the advisories that cover a device and its keys, when it is first reached.
-fn name_advisories(line: &Line, judged: &mut HashSet<String>) {
-    for device in line.keyring().devices() {
-        if let Some(info) = device.worker.status().info
-            && judged.insert(device.name.to_string())
-        {
-            for finding in doctor::advisories(line.keyring(), device, &info) {
-                if finding.severity() != wire::Severity::Ok {
-                    let (subject, name) = (finding.subject, finding.name);
-                    tracing::warn!(subject, name, "{}", finding.message);
-                }
-            }
-        }
-    }
-}
-
-/// The journal's last entries, the last of them the anchor's seal.
-async fn close(line: &Line, keeper: Option<JoinHandle<anchor::Keeper>>) -> Result<(), Error> {
-    line.record_repeated_refusals(true);
-    let stopped = Event::DaemonStopped(wire::DaemonStopped {});
-    let recorded = line.guard().record_durably(stopped, SystemTime::now());
-    let recorded = tokio::time::timeout(GRACE, recorded).await;
-    if let Some(keeper) = keeper {
-        seal(line.guard(), keeper).await;
-    }
-    for device in line.keyring().devices() {
-        device.worker.stop();
-    }
-    match recorded {
-        Ok(recorded) => recorded?,
-        Err(_) => {
-            return Err(Error::Socket {
-                what: "the journal's last entry".to_owned(),
-                error: std::io::ErrorKind::TimedOut.into(),
-            });
-        }
-    }
-    Ok(line.guard().close()?)
-}
-
-/// Without a seal the next start has to prove by other means that the journal is whole.
-async fn seal(guard: &Guard, keeper: JoinHandle<anchor::Keeper>) {
-    let sealing = async {
-        let mut keeper = keeper.await.map_err(|error| error.to_string())?;
-        keeper.seal(guard).await.map_err(|error| error.to_string())
-    };
-    let sealed = tokio::time::timeout(GRACE, sealing).await;
-    if let Err(error) = sealed.unwrap_or_else(|_| Err("it took too long".to_owned())) {
-        tracing::error!(error, "the journal was not sealed");
-    }
 }
 
 fn socket_error(key: &str, value: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Error {

@@ -5,6 +5,8 @@
 
 mod anchor;
 pub mod entry;
+mod error;
+mod keys;
 mod last_entry;
 pub mod ledger;
 mod moves;
@@ -16,10 +18,10 @@ mod tests;
 
 use std::time::SystemTime;
 
-use hsm_device::{Identity, PublicKey};
+use hsm_device::PublicKey;
 use hsm_journal::{Journal, Ticket};
-use hsm_policy::cometbft::{ChainId, Message};
-use hsm_policy::conflict::{self, Conflict, Mark, Verdict};
+use hsm_policy::cometbft::Message;
+use hsm_policy::conflict::{self, Conflict, Verdict};
 use hsm_policy::identity::Caller;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
@@ -29,6 +31,7 @@ use crate::sync::{Mutex, MutexGuard};
 use ledger::Cleared;
 
 pub use anchor::Purpose;
+pub use error::Error;
 pub use last_entry::LastEntry;
 pub use refusals::Refusals;
 pub use reservation::Reservation;
@@ -38,143 +41,6 @@ pub use state::{
 };
 
 use anchor::{Advances, Outside};
-
-/// Why the guard did not reserve.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The key was never made known for this chain.
-    #[error(
-        "key {key} was not made known for chain {chain}, so it does not sign there: an operator \
-         makes it known with `hsmd key init {key} --chain {chain} --height H`"
-    )]
-    NotInitialised {
-        /// The key's name.
-        key: String,
-        /// The chain id.
-        chain: String,
-    },
-    /// The request contradicts what was reserved before.
-    #[error("{conflict}")]
-    Conflict {
-        /// What stands against it.
-        conflict: Conflict,
-        /// The sign bytes that were asked for.
-        sign_bytes: Vec<u8>,
-    },
-    /// A key is made known that is known already.
-    #[error("{0}")]
-    AlreadyKnown(String),
-    /// A mark can only be raised.
-    #[error(
-        "height {asked} is not above {mark}, where the mark of key {key} on chain {chain} stands: a \
-         mark is only ever raised"
-    )]
-    NotAbove {
-        /// The key's name.
-        key: String,
-        /// The chain id.
-        chain: String,
-        /// The height asked for.
-        asked: i64,
-        /// The greater of the last height signed and the initial one.
-        mark: i64,
-    },
-    /// The mark is shared through a ledger, which has to be asked first.
-    #[error(
-        "key {key} shares its mark on chain {chain} through a ledger, and was about to be used without it; send \
-         the request again"
-    )]
-    LedgerFirst {
-        /// The key's name.
-        key: String,
-        /// The chain id.
-        chain: String,
-    },
-    /// The height lies above what the last advance of the rollback anchor opened.
-    #[error(
-        "height {height} lies above {}, which the rollback anchor's last advance opened for key {key} on chain \
-         {chain}: send the request again when it was advanced",
-        .ceiling.unwrap_or_default()
-    )]
-    Ceiling {
-        /// The key's name.
-        key: String,
-        /// The chain id.
-        chain: String,
-        /// The height asked for.
-        height: i64,
-        /// The ceiling; none before the first advance since the start.
-        ceiling: Option<i64>,
-    },
-    /// After an end that nothing proves to be complete, the height may have been signed before.
-    #[error(
-        "height {height} is not above {floor}: hsmd did not end cleanly, and up to there key {key} may have signed on \
-         chain {chain} what its journal does not show. It goes on when the chain is above; where the chain itself \
-         waits, officers sign `hsmd state accept-tail`"
-    )]
-    Unproven {
-        /// The key's name.
-        key: String,
-        /// The chain id.
-        chain: String,
-        /// The height asked for.
-        height: i64,
-        /// At or below it nothing is signed.
-        floor: i64,
-    },
-    /// The rollback anchor has to be advanced first, and was not.
-    #[error("the rollback anchor has to be advanced first, and was not: {0}")]
-    Anchor(String),
-    /// What a reply relies on could not be written down.
-    #[error(
-        "cannot write down the last entry, which tells a crash from a restored disk: {0}; see state.anchor.last_entry"
-    )]
-    LastEntry(std::io::Error),
-    /// Officers accepted another tail than the one in doubt.
-    #[error(
-        "the officers accept a journal of {asked} entries, and {}: see `hsmd status`",
-        .found.map_or_else(|| "none is in doubt".to_owned(), |found| format!("one of {found} is in doubt"))
-    )]
-    NotThatTail {
-        /// The size of the tree that the officers named.
-        asked: u64,
-        /// The size of the one in doubt.
-        found: Option<u64>,
-    },
-    /// A consensus key was to make checkpoints.
-    #[error(
-        "public key {public_key} is consensus key {names}, and a consensus key signs nothing but votes \
-         and proposals: name another key in [checkpoint]"
-    )]
-    CheckpointKey {
-        /// The key.
-        public_key: PublicKey,
-        /// The names it was made known under.
-        names: String,
-    },
-    /// Something that only officers may decide, and there are none.
-    #[error(
-        "{kind} needs officers, and this deployment has none: they are named while the state is new, with \
-         `hsmd state init --officers FILE --threshold M`; to have some, create new state so, make the keys \
-         known there, and bring their marks over with `hsmd state export` and `hsmd state import`"
-    )]
-    NoOfficers {
-        /// The kind of document.
-        kind: &'static str,
-    },
-    /// What officers signed is refused.
-    #[error(transparent)]
-    Officers(#[from] hsm_policy::officers::Error),
-    /// A statement of the officers that does not fit what it is used for.
-    #[error("{0}")]
-    Statement(String),
-    /// The journal took no entry, or could not make it durable.
-    #[error(transparent)]
-    Journal(#[from] hsm_journal::Error),
-    /// A fault of ours; nothing was reserved.
-    #[error("a fault of the guard: {0}; if it lasts, restart hsmd, which replays the journal")]
-    Internal(String),
-}
 
 /// A reservation, and the entry that it waits for.
 type Decided = (Reservation, Appended);
@@ -452,161 +318,6 @@ impl Guard {
         Ok((index, document))
     }
 
-    /// Makes a public key known under a name for one chain: nothing at or below `initial_height` is
-    /// signed there. `devices` showed it, and are pinned to who they are. Returns when that is durable.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::AlreadyKnown`] where the name stands for another public key, or where the public key has
-    /// a mark for this chain: a mark is never made twice.
-    pub async fn pin(
-        &self,
-        name: &str,
-        public_key: &PublicKey,
-        chain: &ChainId,
-        initial_height: i64,
-        devices: Vec<(String, Option<Identity>)>,
-        now: SystemTime,
-    ) -> Result<(), Error> {
-        let place = (public_key, chain);
-        self.pin_shared(name, place, initial_height, devices, None, now)
-            .await
-    }
-
-    /// The same, with the row through which the mark is shared from the beginning.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::pin`].
-    pub(crate) async fn pin_shared(
-        &self,
-        name: &str,
-        (public_key, chain): (&PublicKey, &ChainId),
-        initial_height: i64,
-        devices: Vec<(String, Option<Identity>)>,
-        ledger: Option<wire::LedgerMark>,
-        now: SystemTime,
-    ) -> Result<(), Error> {
-        let identities = devices.iter().filter_map(|(device, identity)| {
-            let identity = identity.as_ref()?;
-            Some(entry::identity_to_wire(device, identity))
-        });
-        let event = Event::KeyPinned(wire::KeyPinned {
-            device_identities: identities.collect(),
-            key: name.to_owned(),
-            public_key: Some(entry::public_key_to_wire(public_key)),
-            chain_id: chain.to_string(),
-            initial_height,
-            devices: devices.into_iter().map(|(device, _)| device).collect(),
-            ledger,
-        });
-        let entry = {
-            let mut state = self.lock()?;
-            refuse_known(&state, name, public_key, chain)?;
-            if state.makes_checkpoints(public_key) {
-                return Err(Error::AlreadyKnown(format!(
-                    "public key {public_key} makes the journal's checkpoints, and a key that does never \
-                     signs for a chain: make another key for {name}"
-                )));
-            }
-            self.append(&mut state, now, event)?
-        };
-        self.settle(entry).await
-    }
-
-    /// Whether a key could be made known: what has to be found out before a ledger is touched for it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::AlreadyKnown`].
-    pub(crate) fn refuse_known(
-        &self,
-        name: &str,
-        public_key: &PublicKey,
-        chain: &ChainId,
-    ) -> Result<(), Error> {
-        refuse_known(&*self.lock()?, name, public_key, chain)
-    }
-
-    /// Binds a known key to a ledger whose row has this mark. Durable on return. False where the key's own mark is
-    /// no longer covered by it; nothing is changed then.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Journal`].
-    pub(crate) async fn bind(
-        &self,
-        (public_key, chain): &(PublicKey, ChainId),
-        row: &Mark,
-        seen: wire::LedgerMark,
-        now: SystemTime,
-    ) -> Result<bool, Error> {
-        let entry = {
-            let mut state = self.lock()?;
-            let known = state.mark(public_key, chain);
-            if !known.is_some_and(|known| row.covers(&known.mark)) {
-                return Ok(false);
-            }
-            self.append(&mut state, now, Event::LedgerBound(seen))?
-        };
-        self.settle(entry).await?;
-        Ok(true)
-    }
-
-    /// Raises the height at or below which a key signs nothing on a chain. Durable on return.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotInitialised`] and [`Error::NotAbove`]; nothing is changed then.
-    pub async fn advance(
-        &self,
-        name: &str,
-        chain: &ChainId,
-        height: i64,
-        now: SystemTime,
-    ) -> Result<(), Error> {
-        let entry = {
-            let mut state = self.lock()?;
-            let public_key = state.pinned(name);
-            let known = public_key
-                .as_ref()
-                .and_then(|public_key| state.mark(public_key, chain));
-            let (Some(public_key), Some(known)) = (public_key, known) else {
-                let (key, chain) = (name.to_owned(), chain.to_string());
-                return Err(Error::NotInitialised { key, chain });
-            };
-            if known.ledger.is_some() {
-                let (key, chain) = (name.to_owned(), chain.to_string());
-                return Err(Error::LedgerFirst { key, chain });
-            }
-            if height <= known.mark.height() {
-                return Err(Error::NotAbove {
-                    key: name.to_owned(),
-                    chain: chain.to_string(),
-                    asked: height,
-                    mark: known.mark.height(),
-                });
-            }
-            let event = Event::KeyAdvanced(wire::KeyAdvanced {
-                key: name.to_owned(),
-                public_key: Some(entry::public_key_to_wire(&public_key)),
-                chain_id: chain.to_string(),
-                initial_height: height,
-            });
-            self.append(&mut state, now, event)?
-        };
-        self.settle(entry).await
-    }
-
-    /// The public key that a name was pinned to.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Internal`] after a fault of ours.
-    pub fn pinned(&self, name: &str) -> Result<Option<PublicKey>, Error> {
-        Ok(self.lock()?.pinned(name))
-    }
-
     /// Looks at the state as it stands: every reservation in it binds, durable or not.
     ///
     /// # Errors
@@ -662,33 +373,4 @@ impl Guard {
             .lock()
             .map_err(|_| Error::Internal("a thread panicked while it held the marks".to_owned()))
     }
-}
-
-fn refuse_known(
-    state: &State,
-    name: &str,
-    public_key: &PublicKey,
-    chain: &ChainId,
-) -> Result<(), Error> {
-    if let Some(known) = state.pinned(name)
-        && known != *public_key
-    {
-        return Err(Error::AlreadyKnown(format!(
-            "key {name} is pinned to public key {known}, and the device shows {public_key}: give the \
-             new key a name of its own"
-        )));
-    }
-    if let Some(known) = state.mark(public_key, chain) {
-        let names = state.key(public_key).map(|key| key.names.join(", "));
-        return Err(Error::AlreadyKnown(format!(
-            "public key {public_key} is known for chain {chain} already, as {}, with {}: its mark \
-             stays as it is",
-            names.unwrap_or_default(),
-            known.mark.last.as_ref().map_or_else(
-                || format!("nothing signed above height {}", known.mark.initial_height),
-                |last| format!("{} reserved last", last.position),
-            ),
-        )));
-    }
-    Ok(())
 }

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use hsm_device::Algorithm;
 use hsm_journal::{Options, State as _};
-use hsm_policy::cometbft::{BlockId, Height, Round, Timestamp, Vote, VoteType};
+use hsm_policy::cometbft::{BlockId, ChainId, Height, Round, Timestamp, Vote, VoteType};
+use hsm_policy::conflict::Mark;
 use prost::Message as _;
 
 use super::*;

@@ -102,16 +102,12 @@ impl Metrics {
         drop(last);
         let timestamp = self.0.last_timestamp.get_or_create(&labels);
         timestamp.set(unix_seconds(time));
-    }
-
-    /// A chain that the policy names: its double signs are counted from zero, so that the first one shows as an
-    /// increase.
-    pub fn expect_chain(&self, chain: &str) {
-        let chain = chain.to_owned();
-        let _ = self
-            .0
-            .double_signs
-            .get_or_create_owned(&ChainLabel { chain });
+        drop(timestamp);
+        // Made at zero with the first signature, so that the first double sign shows as an increase.
+        let chain = ChainLabel {
+            chain: labels.chain,
+        };
+        let _ = self.0.double_signs.get_or_create_owned(&chain);
     }
 
     /// A request got no answer but `reason`. `chain` is one that the policy names, else empty.

@@ -4,7 +4,8 @@ use hsm_journal::Hash;
 use hsm_policy::cometbft::ChainId;
 use hsm_proto::v1 as wire;
 
-use super::{Change, Place, State};
+use super::change::Change;
+use super::{Place, State};
 use crate::guard::entry;
 
 /// How the journal stands to its anchor.

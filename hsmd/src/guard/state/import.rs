@@ -6,7 +6,8 @@ use hsm_policy::conflict::{Imported, Last, Outcome, merge};
 use hsm_policy::state_files::{ExportedKey, ExportedMark, Signed as FileSigned};
 use hsm_proto::v1 as wire;
 
-use super::{ChainMark, Change, Made, Place, Signatures, State};
+use super::change::Change;
+use super::{ChainMark, Made, Place, Signatures, State};
 use crate::guard::entry;
 
 /// A checked [`wire::StateImported`].
