@@ -81,17 +81,30 @@ fn code(reason: Reason) -> Code {
     match reason {
         Reason::CallerUnrecognised
         | Reason::CertificateExpired
-        | Reason::CertificateNotYetValid => Code::Unauthenticated,
+        | Reason::CertificateNotYetValid
+        | Reason::CertificateMissing
+        | Reason::GrantingCertificate
+        | Reason::CertificateRevoked => Code::Unauthenticated,
         Reason::WrongRole
         | Reason::KeyNotGranted
         | Reason::ChainNotGranted
         | Reason::KindNotGranted
         | Reason::HeightJump
         | Reason::RoundLimit
-        | Reason::ClockSkew => Code::PermissionDenied,
-        Reason::InvalidField | Reason::ExtensionNotAllowed | Reason::MessageTooLong => {
-            Code::InvalidArgument
-        }
+        | Reason::ClockSkew
+        // hsm-enroll's.
+        | Reason::TokenUnknown
+        | Reason::TokenSpent
+        | Reason::TokenExpired
+        | Reason::TokenAddress
+        | Reason::TokenNode
+        | Reason::TokenRevoked
+        | Reason::GrantSuperseded
+        | Reason::KindNotOfRole => Code::PermissionDenied,
+        Reason::InvalidField
+        | Reason::ExtensionNotAllowed
+        | Reason::MessageTooLong
+        | Reason::RequestMalformed => Code::InvalidArgument,
         Reason::DoubleSign
         | Reason::Regression
         | Reason::KeyNotInitialised
