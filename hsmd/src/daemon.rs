@@ -31,6 +31,7 @@ use crate::ledger::{self, Ledger};
 use crate::line::Line;
 use crate::log;
 use crate::metrics::{self, Metrics};
+use crate::revocation;
 use crate::service::{About, AdminService, admin_socket};
 use crate::transport::{self, Certificates, Listener};
 use server::serve_signer;
@@ -105,6 +106,7 @@ pub struct Daemon {
     about: About,
     reflection: bool,
     audit_interval: Duration,
+    revocation: Option<config::Revocation>,
     keeper: Option<anchor::Keeper>,
     /// How checkpoints are made, and where the journal is.
     log: Option<(config::Checkpoint, PathBuf)>,
@@ -164,6 +166,12 @@ impl Daemon {
                 "two different messages were signed at one position: see `hsmd doctor`"
             );
         }
+        // The last list holds, also where hsm-enroll is out of reach.
+        if let Some(list) = guard.inspect(|state| state.revocations().cloned())? {
+            let refused = certificates.revoked().put(&list);
+            refused.map_err(|error| guard::Error::Internal(error.to_string()))?;
+            metrics.revocations(list.sequence(), false);
+        }
         let about = About {
             started: SystemTime::now(),
             mock: config.has_mock(),
@@ -172,6 +180,7 @@ impl Daemon {
             journal_directory: config.state_dir.display().to_string(),
             anchor: config.state.anchor.name().to_owned(),
             anchor_status: keeper.as_ref().map(anchor::Keeper::status),
+            revocation: config.revocation.as_ref().map(|_| Default::default()),
             address: listener.address(),
         };
         guard
@@ -192,6 +201,7 @@ impl Daemon {
             about,
             reflection: config.listen.reflection,
             audit_interval: config.audit_interval,
+            revocation: config.revocation.clone(),
             keeper,
             log: config
                 .checkpoint
@@ -236,6 +246,21 @@ impl Daemon {
         tasks.spawn(async {
             let _ = broken.send(ticking.await);
         });
+        if let Some((config, status)) = self.revocation.zip(self.about.revocation.clone()) {
+            let (line, stopping) = (self.line.clone(), done(&stopped));
+            let certificates = self.certificates.clone();
+            tasks.spawn(async move {
+                let following = revocation::follow(
+                    config,
+                    certificates.trust_domain().clone(),
+                    line.guard(),
+                    line.metrics(),
+                    certificates.revoked().clone(),
+                    status,
+                );
+                tokio::select! { () = following => {}, () = stopping => {} }
+            });
+        }
         tasks.spawn(admin_socket::serve(
             self.admin,
             AdminService::new(self.line.clone(), self.certificates.clone(), self.about),

@@ -10,6 +10,7 @@ mod import;
 mod keys;
 mod ledger;
 mod officers;
+mod revocation;
 mod signing;
 mod snapshot;
 
@@ -43,6 +44,7 @@ pub struct State {
     unproven: Option<Tail>,
     checkpoint_keys: BTreeSet<PublicKey>,
     authority: Authority,
+    revocations: Option<revocation::Taken>,
 }
 
 /// The last checkpoint of a device's own audit log.

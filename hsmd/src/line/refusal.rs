@@ -131,6 +131,8 @@ impl From<IdentityError> for Refusal {
             IdentityError::Unrecognised { .. } => Reason::CallerUnrecognised,
             IdentityError::Expired { .. } => Reason::CertificateExpired,
             IdentityError::NotYetValid { .. } => Reason::CertificateNotYetValid,
+            IdentityError::Granting { .. } => Reason::GrantingCertificate,
+            IdentityError::Revoked { .. } => Reason::CertificateRevoked,
         };
         Self::new(reason, error.to_string())
     }

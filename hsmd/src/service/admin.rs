@@ -19,6 +19,7 @@ use crate::keyring::Device;
 use crate::ledger;
 use crate::line::Line;
 use crate::moves;
+use crate::revocation;
 use crate::transport::Certificates;
 
 /// What `GetStatus` reports besides what the line knows.
@@ -37,6 +38,8 @@ pub struct About {
     pub anchor: String,
     /// How that is; none where there is none.
     pub anchor_status: Option<anchor::Status>,
+    /// How the list of revoked certificates is; none where none is followed.
+    pub revocation: Option<revocation::Status>,
     /// The address that sentries connect to.
     pub address: std::net::SocketAddr,
 }
@@ -130,6 +133,11 @@ impl Admin for AdminService {
             anchor_status: self.anchor_status()?,
             certificate_expires: Some(wall_clock(self.certificates.expires())),
             address: self.about.address.to_string(),
+            revocation: self
+                .about
+                .revocation
+                .as_ref()
+                .map(|status| status.to_wire(self.certificates.revoked())),
         }))
     }
 

@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use super::anchor::{anchor_from_wire, anchor_to_wire, tail_from_wire, tail_to_wire};
 use super::officers::Authority;
+use super::revocation::Taken;
 use super::{AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, State};
 use crate::guard::entry;
 use crate::guard::ledger::Binding;
@@ -22,6 +23,8 @@ impl hsm_journal::State for State {
         state.policy_digest = snapshot.policy_digest;
         state.asked = snapshot.asked;
         state.stopped = snapshot.stopped;
+        let revocations = snapshot.revocations.map(Taken::from_wire);
+        state.revocations = revocations.transpose()?;
         state.anchor = snapshot.anchor.map(anchor_from_wire);
         let unproven = snapshot.unproven;
         let unproven = unproven.map(|tail| tail_from_wire(tail.size, &tail.root));
@@ -109,6 +112,7 @@ impl hsm_journal::State for State {
             audit_marks: self.audits.iter().map(audit_to_wire).collect(),
             asked: self.asked,
             stopped: self.stopped,
+            revocations: self.revocations.as_ref().map(Taken::to_wire),
             anchor: self.anchor.as_ref().map(anchor_to_wire),
             unproven: self.unproven.as_ref().map(tail_to_wire),
             checkpoint_keys: self
