@@ -109,7 +109,9 @@ pub fn is_host(name: &str) -> bool {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     name.parse::<IpAddr>().is_ok() || name.len() <= 253 && name.split('.').all(label)
 }

@@ -161,7 +161,11 @@ impl Daemon {
         let admin = AdminService::new(server.clone(), self.names.clone());
         tasks.spawn(service::serve(self.admin, admin, done(&stopped)));
         if let Some(listener) = self.metrics {
-            tasks.spawn(metrics::serve(listener, server.metrics.clone(), done(&stopped)));
+            tasks.spawn(metrics::serve(
+                listener,
+                server.metrics.clone(),
+                done(&stopped),
+            ));
         }
         tasks.spawn(tick(server.clone(), done(&stopped)));
         let renewing = renew_own(server.clone(), self.names, self.tls.clone());
@@ -169,7 +173,9 @@ impl Daemon {
         tasks.spawn(async move {
             tokio::select! { () = renewing => {}, () = stopping => {} }
         });
-        let trust_domain = server.register.inspect(|state| state.trust_domain().clone());
+        let trust_domain = server
+            .register
+            .inspect(|state| state.trust_domain().clone());
         let incoming = listener::incoming(self.socket, self.tls, trust_domain);
         let service = NodeService::new(server.clone());
         let admission = AdmissionServer::new(service.clone());
@@ -215,7 +221,9 @@ impl Daemon {
 fn open_register(config: &Config) -> Result<Register, Error> {
     let opened = hsm_journal::open::<register::State>(&config.state_dir, Default::default())?;
     if opened.tail != Tail::Clean {
-        tracing::warn!("the journal's last frame is torn, and was cut off: nothing of it was answered");
+        tracing::warn!(
+            "the journal's last frame is torn, and was cut off: nothing of it was answered"
+        );
     }
     let found = opened.state.trust_domain();
     if *found != config.trust_domain {
@@ -237,8 +245,14 @@ async fn record_start(server: &Server, config: &Config) -> Result<(), Error> {
     });
     let now = SystemTime::now();
     server.register.act(now, |_| Ok(started)).await?;
-    if server.register.inspect(|state| state.revocations().sequence()) == 0 {
-        let first = server.register.inspect(|state| state.revocations().and(&Scope::All, 0));
+    if server
+        .register
+        .inspect(|state| state.revocations().sequence())
+        == 0
+    {
+        let first = server
+            .register
+            .inspect(|state| state.revocations().and(&Scope::All, 0));
         let first = first.map_err(Refusal::from)?;
         let signed = server.authority.sign_revocations(&first).await?;
         let revoked = Event::NodesRevoked(wire::NodesRevoked {
@@ -248,7 +262,9 @@ async fn record_start(server: &Server, config: &Config) -> Result<(), Error> {
         });
         server.register.act(now, |_| Ok(revoked)).await?;
     }
-    let sequence = server.register.inspect(|state| state.revocations().sequence());
+    let sequence = server
+        .register
+        .inspect(|state| state.revocations().sequence());
     server.metrics.revocations(sequence);
     Ok(())
 }
@@ -264,7 +280,9 @@ async fn own_certificate(
     let public = hsm_device::PublicKey::from_parts(algorithm, key.der_bytes());
     let public = public.map_err(authority::Error::from)?;
     let now = seconds(SystemTime::now());
-    let trust_domain = server.register.inspect(|state| state.trust_domain().clone());
+    let trust_domain = server
+        .register
+        .inspect(|state| state.trust_domain().clone());
     let contents = Contents {
         // Of no role that a node has.
         uri: format!("spiffe://{trust_domain}/enroll/hsm-enroll"),
@@ -275,7 +293,8 @@ async fn own_certificate(
         not_after: now.saturating_add(OWN_LIFETIME),
     };
     let (_, chain) = server.authority.issue(contents, &public).await?;
-    let der = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| failed(error.to_owned()))?;
+    let der =
+        PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| failed(error.to_owned()))?;
     Ok((chain, der))
 }
 
@@ -289,7 +308,10 @@ async fn renew_own(server: Arc<Server>, names: Vec<String>, tls: Tls) {
         };
         wait = OWN_RENEWAL;
         if let Err(error) = renewed {
-            tracing::error!(error, "our own certificate was not renewed; it is tried again");
+            tracing::error!(
+                error,
+                "our own certificate was not renewed; it is tried again"
+            );
             wait = OWN_RETRY;
         }
     }
@@ -303,7 +325,9 @@ async fn tick(server: Arc<Server>, done: impl Future<Output = ()>) {
     loop {
         tokio::select! { () = &mut done => return, _ = second.tick() => {} }
         let status = server.register.status();
-        let fault = status.stopped.or(status.fault.map(|fault| fault.to_string()));
+        let fault = status
+            .stopped
+            .or(status.fault.map(|fault| fault.to_string()));
         server.metrics.journal_fault(fault.is_some());
         match fault {
             Some(fault) if !said => {

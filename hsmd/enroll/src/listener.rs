@@ -82,7 +82,8 @@ impl Peer {
     /// [`Reason::CertificateNotYetValid`].
     pub fn identity_at(&self, now: u64) -> Result<Identity, Refusal> {
         let shown = self.certificate.as_ref().ok_or_else(|| {
-            let message = "this call needs a client certificate; a node gets one by `hsm-enroll join`";
+            let message =
+                "this call needs a client certificate; a node gets one by `hsm-enroll join`";
             Refusal::new(Reason::CertificateMissing, message)
         })?;
         let caller = shown.uri.as_ref().map_err(|why| {
@@ -126,10 +127,13 @@ impl Shown {
                 };
                 let names = certificate.subject_alternative_name().ok().flatten();
                 let names = names.map(|names| names.value.general_names.as_slice());
-                let uris = names.unwrap_or_default().iter().filter_map(|name| match name {
-                    GeneralName::URI(uri) => Some(*uri),
-                    _ => None,
-                });
+                let uris = names
+                    .unwrap_or_default()
+                    .iter()
+                    .filter_map(|name| match name {
+                        GeneralName::URI(uri) => Some(*uri),
+                        _ => None,
+                    });
                 let uri = only_caller(uris.collect(), trust_domain);
                 let validity = certificate.validity();
                 (uri, second(validity.not_before), second(validity.not_after))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use http_body_util::Full;
 use hsm_proto::v1::Reason;
+use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -59,8 +59,16 @@ impl Default for Metrics {
             journal_fault: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register("certificates_issued", "Certificates issued", shared.issued.clone());
-        registry.register("refusals", "Calls refused, by reason", shared.refusals.clone());
+        registry.register(
+            "certificates_issued",
+            "Certificates issued",
+            shared.issued.clone(),
+        );
+        registry.register(
+            "refusals",
+            "Calls refused, by reason",
+            shared.refusals.clone(),
+        );
         registry.register(
             "authority_failures",
             "Signatures that the CA's device did not make",
@@ -113,7 +121,11 @@ pub async fn serve(listener: TcpListener, metrics: Metrics, done: impl Future<Ou
     loop {
         let accepting = async {
             let permit = permits.clone().acquire_owned().await.ok()?;
-            listener.accept().await.ok().map(|(stream, _)| (stream, permit))
+            listener
+                .accept()
+                .await
+                .ok()
+                .map(|(stream, _)| (stream, permit))
         };
         let accepted = tokio::select! {
             () = &mut done => return,

@@ -115,7 +115,10 @@ fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
             show::moment(revocation.checked.as_ref())
         );
         if revocation.alarm {
-            say!("             ALARM, the last list stays in force: {}", revocation.fault);
+            say!(
+                "             ALARM, the last list stays in force: {}",
+                revocation.fault
+            );
         }
     }
     for device in &status.devices {

@@ -14,8 +14,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use super::{Error, Revoked};
 use super::peer::{Utc, system_time};
+use super::{Error, Revoked};
 use crate::config::{self, Listen};
 
 const CERTIFICATE: &str = "listen.certificate";

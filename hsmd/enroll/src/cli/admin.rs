@@ -99,9 +99,14 @@ pub(super) fn token(arguments: &Token) -> Result<(), Error> {
             return say(format_args!("{value}"));
         }
         say(format_args!("token           {}", made.token))?;
-        say(format_args!("expires         {}", expires.unwrap_or_default()))?;
+        say(format_args!(
+            "expires         {}",
+            expires.unwrap_or_default()
+        ))?;
         say(format_args!("CA fingerprint  {}", made.ca_fingerprint))?;
-        say(format_args!("\nOn the node, with the token in a file of mode 0600:"))?;
+        say(format_args!(
+            "\nOn the node, with the token in a file of mode 0600:"
+        ))?;
         say(format_args!(
             "  hsm-enroll join --server HOST:PORT --ca-fingerprint {} --node {} --token-file FILE --directory DIR",
             made.ca_fingerprint, arguments.node
@@ -120,7 +125,8 @@ fn assign(arguments: &Nodes, node: &str) -> Result<(), Error> {
     let read = |path: &PathBuf| -> Result<wire::NodeFile, Error> {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| format!("{}: has no name", path.display()))?;
-        let content = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let content =
+            std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(wire::NodeFile {
             name: name.to_owned(),
             content,
@@ -136,14 +142,20 @@ fn assign(arguments: &Nodes, node: &str) -> Result<(), Error> {
         let entry = assigned.map_err(said)?.into_inner().entry;
         match arguments.asking.json {
             true => say(format_args!("{}", json!({ "node": node, "entry": entry }))),
-            false => say(format_args!("assigned to {node}; it takes them at its next renewal")),
+            false => say(format_args!(
+                "assigned to {node}; it takes them at its next renewal"
+            )),
         }
     })
 }
 
 fn list(asking: &Asking) -> Result<(), Error> {
     block_on(async {
-        let listed = asking.client().await?.list_nodes(wire::ListNodesRequest {}).await;
+        let listed = asking
+            .client()
+            .await?
+            .list_nodes(wire::ListNodesRequest {})
+            .await;
         let listed = listed.map_err(said)?.into_inner();
         if asking.json {
             let nodes: Vec<Value> = listed.nodes.into_iter().map(node_json).collect();
@@ -156,15 +168,22 @@ fn list(asking: &Asking) -> Result<(), Error> {
         }
         say(format_args!("CA fingerprint {}", listed.ca_fingerprint))?;
         for node in listed.nodes {
-            let joined = moment(node.joined).map_or("not joined".to_owned(), |at| format!("joined {at}"));
-            let expires = moment(node.expires).map_or(String::new(), |at| format!(", expires {at}"));
+            let joined =
+                moment(node.joined).map_or("not joined".to_owned(), |at| format!("joined {at}"));
+            let expires =
+                moment(node.expires).map_or(String::new(), |at| format!(", expires {at}"));
             let revoked = if node.not_before == 0 {
                 String::new()
             } else {
-                format!(", revoked before {}", moment(crate::register::to_wire(node.not_before)).unwrap_or_default())
+                format!(
+                    ", revoked before {}",
+                    moment(crate::register::to_wire(node.not_before)).unwrap_or_default()
+                )
             };
             let (name, role, tokens) = (node.name, node.role, node.open_tokens);
-            say(format_args!("{name}  {role}  {joined}{expires}{revoked}, {tokens} open tokens"))?;
+            say(format_args!(
+                "{name}  {role}  {joined}{expires}{revoked}, {tokens} open tokens"
+            ))?;
         }
         Ok(())
     })

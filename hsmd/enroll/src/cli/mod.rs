@@ -1,6 +1,7 @@
 //! The command line of `hsm-enroll`. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
 mod admin;
+mod journal;
 mod node;
 mod serve;
 
@@ -36,6 +37,8 @@ enum Command {
     Nodes(admin::Nodes),
     /// Revoke what was issued until now: to one node, to one role, or to everyone.
     Revoke(admin::Revoke),
+    /// Verify the register's journal, and print its entries.
+    Journal(journal::Journal),
     /// On a node: trade a token for a granting certificate, and fetch everything else with it.
     Join(node::Join),
     /// On a node: renew certificates for as long as it lives.
@@ -46,7 +49,11 @@ enum Command {
 #[derive(Args)]
 struct Configured {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/hsm-enroll/hsm-enroll.toml")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/hsm-enroll/hsm-enroll.toml"
+    )]
     config: PathBuf,
     /// Accept the mock device for the CA's key. It protects nothing.
     #[arg(long)]
@@ -85,6 +92,7 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Token(arguments) => admin::token(&arguments),
         Command::Nodes(arguments) => admin::nodes(&arguments),
         Command::Revoke(arguments) => admin::revoke(&arguments),
+        Command::Journal(arguments) => journal::run(&arguments),
         Command::Join(arguments) => node::join(&arguments),
         Command::Renew(arguments) => node::renew(&arguments),
     }

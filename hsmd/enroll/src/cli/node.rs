@@ -71,7 +71,10 @@ pub(super) fn join(arguments: &Join) -> Result<(), Error> {
             return say(format_args!("{value}"));
         }
         let (node, role) = (settings.node, settings.role);
-        say(format_args!("joined as {role} {node}: {}", outcome.replaced.join(", ")))
+        say(format_args!(
+            "joined as {role} {node}: {}",
+            outcome.replaced.join(", ")
+        ))
     })
 }
 

@@ -54,7 +54,10 @@ pub(super) fn init(arguments: &Init) -> Result<(), Error> {
         }
         let (snapshot, first) = register::creation(&config.trust_domain);
         hsm_journal::create(&config.state_dir, &snapshot, &first)?;
-        say(format_args!("created the register in {}", config.state_dir.display()))
+        say(format_args!(
+            "created the register in {}",
+            config.state_dir.display()
+        ))
     })
 }
 
@@ -69,7 +72,9 @@ pub(super) fn serve(arguments: &Serve) -> Result<(), Error> {
         let daemon = Daemon::open(&config).await?;
         let shutdown = signals()?;
         let (address, fingerprint) = daemon.started();
-        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        let address = address
+            .map(|address| address.to_string())
+            .unwrap_or_default();
         tracing::info!(address, fingerprint, "hsm-enroll serves");
         notify(&[sd_notify::NotifyState::Ready]);
         let watchdog = tokio::spawn(feed_watchdog());

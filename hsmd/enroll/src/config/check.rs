@@ -63,7 +63,11 @@ impl Problems {
         let seconds = value.unwrap_or(default);
         if !(SHORTEST_S..=LONGEST_S).contains(&seconds) {
             let fault = format!("{seconds} is not between {SHORTEST_S} and {LONGEST_S}");
-            self.add(key, fault, "write seconds; the default outlasts an outage of a day");
+            self.add(
+                key,
+                fault,
+                "write seconds; the default outlasts an outage of a day",
+            );
         }
         Duration::from_secs(seconds)
     }
@@ -131,10 +135,7 @@ fn checked(
     })
 }
 
-fn listen(
-    problems: &mut Problems,
-    raw: Option<raw::Listen>,
-) -> Option<(SocketAddr, Vec<String>)> {
+fn listen(problems: &mut Problems, raw: Option<raw::Listen>) -> Option<(SocketAddr, Vec<String>)> {
     let remedy = "write [listen] with address and names";
     let raw = problems.required("listen", raw, remedy)?;
     let address = problems.required("listen.address", raw.address, remedy);
@@ -144,7 +145,11 @@ fn listen(
         problems.add("listen.names", "missing", remedy);
     }
     for name in raw.names.iter().filter(|name| !is_host(name)) {
-        problems.add("listen.names", format!("{name:?} is no name of a host"), remedy);
+        problems.add(
+            "listen.names",
+            format!("{name:?} is no name of a host"),
+            remedy,
+        );
     }
     Some((address?, raw.names))
 }
@@ -180,7 +185,11 @@ fn ca_section(problems: &mut Problems, raw: raw::Ca, mock: MockDevices) -> Optio
         }
     });
     if raw.label.is_none() && id.is_none() {
-        problems.add("ca.label", "missing", "name the key by its label, its id, or both");
+        problems.add(
+            "ca.label",
+            "missing",
+            "name the key by its label, its id, or both",
+        );
     }
     let remedy = "write [ca.device] with backend = \"yubihsm\" or \"pkcs11\"";
     let device = problems.required("ca.device", raw.device, remedy);

@@ -157,6 +157,10 @@ fn mock_device(
     _mock: MockDevices,
 ) -> Option<Device> {
     let fault = "the mock is not part of this build";
-    problems.add("ca.device.backend", fault, "write \"pkcs11\" or \"yubihsm\"");
+    problems.add(
+        "ca.device.backend",
+        fault,
+        "write \"pkcs11\" or \"yubihsm\"",
+    );
     None
 }

@@ -130,7 +130,11 @@ impl Config {
         };
         let text = std::fs::read_to_string(&file).map_err(|error| {
             let fault = format!("cannot be read: {error}");
-            single("the file itself".to_owned(), fault, "name it with --config FILE")
+            single(
+                "the file itself".to_owned(),
+                fault,
+                "name it with --config FILE",
+            )
         })?;
         let raw = toml::from_str(&text).map_err(|mut error| {
             let before = error.span().and_then(|span| text.get(..span.start));

@@ -35,7 +35,10 @@ fn load(text: &str) -> Result<Config, Error> {
 }
 
 fn problems(text: &str) -> String {
-    load(text).err().map(|error| error.to_string()).unwrap_or_default()
+    load(text)
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default()
 }
 
 #[test]
@@ -61,13 +64,24 @@ fn every_wrong_value_is_named_with_its_remedy() {
         ("token = \"enroll\"\n", "", "token"),
         ("\"pkcs11\"", "\"mock\"", "line"),
         ("[admin]\n", "[admin]\nname = \"x\"\n", "unknown field"),
-        ("\n[ca]", "\n[lifetime]\nsentry_s = 1\n[ca]", "lifetime.sentry_s"),
-        ("\n[ca]", "\n[metrics]\nlisten = \"10.0.0.1:1\"\n[ca]", "metrics.listen"),
+        (
+            "\n[ca]",
+            "\n[lifetime]\nsentry_s = 1\n[ca]",
+            "lifetime.sentry_s",
+        ),
+        (
+            "\n[ca]",
+            "\n[metrics]\nlisten = \"10.0.0.1:1\"\n[ca]",
+            "metrics.listen",
+        ),
     ] {
         let text = GOOD.replacen(from, to, 1);
         assert_ne!(text, GOOD, "{from}");
         let problems = problems(&text);
-        assert!(problems.contains(expected), "{expected:?} is not in {problems}");
+        assert!(
+            problems.contains(expected),
+            "{expected:?} is not in {problems}"
+        );
     }
     assert!(problems("").contains("ca: missing"));
 }

@@ -160,7 +160,9 @@ impl Folder {
     /// [`Error::File`].
     pub fn private_key(&self, name: &str) -> Result<PrivateKeyDer<'static>, Error> {
         let path = self.path(name);
-        let pem = std::fs::read(&path).map(Zeroizing::new).map_err(fault(&path))?;
+        let pem = std::fs::read(&path)
+            .map(Zeroizing::new)
+            .map_err(fault(&path))?;
         // The error's own text may quote the file.
         PrivateKeyDer::from_pem_slice(&pem)
             .map_err(|_| fault(&path)(io::Error::other("holds no private key")))
@@ -211,8 +213,8 @@ impl Fresh {
             .collect();
         let mut parsed = Vec::new();
         for der in &chain {
-            let (_, certificate) = x509_parser::parse_x509_certificate(der)
-                .map_err(|_| wrong("cannot be parsed"))?;
+            let (_, certificate) =
+                x509_parser::parse_x509_certificate(der).map_err(|_| wrong("cannot be parsed"))?;
             parsed.push(certificate);
         }
         let (Some(leaf), Some(issuer)) = (parsed.first(), chain.get(1)) else {

@@ -34,7 +34,9 @@ pub async fn join(invitation: &Invitation, folder: &Folder) -> Result<(Settings,
         certificate_request: fresh.request.clone(),
     };
     let joined = AdmissionClient::new(channel).join(request).await;
-    let joined = joined.map_err(|status| server.status(&status))?.into_inner();
+    let joined = joined
+        .map_err(|status| server.status(&status))?
+        .into_inner();
     let root = pin.root();
     let root = root.ok_or_else(|| Error::Answer("no certificate of its CA".to_owned()))?;
     let names = joined.kinds().filter_map(|kind| match kind {

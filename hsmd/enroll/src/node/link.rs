@@ -180,12 +180,10 @@ impl ServerCertVerifier for Pin {
         })?;
         let mut roots = RootCertStore::empty();
         roots.add(root.clone().into_owned())?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(
-            Arc::new(roots),
-            self.provider.clone(),
-        )
-        .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+                .build()
+                .map_err(|error| rustls::Error::General(error.to_string()))?;
         let verified = verifier.verify_server_cert(leaf, intermediates, name, ocsp, now)?;
         let _ = self.found.set(root.clone().into_owned());
         Ok(verified)

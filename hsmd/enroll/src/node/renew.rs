@@ -62,7 +62,9 @@ async fn fetch(
     }
     let sent = client.get_files(GetFilesRequest {}).await;
     let sent = sent.map_err(|status| server.status(&status))?.into_inner();
-    outcome.replaced.extend(files::take(folder, settings, &sent)?);
+    outcome
+        .replaced
+        .extend(files::take(folder, settings, &sent)?);
     Ok(outcome)
 }
 
@@ -95,7 +97,12 @@ async fn certificate(
 
 fn kinds(settings: &Settings) -> impl Iterator<Item = (CertificateKind, &'static str)> + '_ {
     let grant = std::iter::once((CertificateKind::Grant, folder::GRANT));
-    grant.chain(settings.certificates.iter().filter_map(|name| folder::kind(name)))
+    grant.chain(
+        settings
+            .certificates
+            .iter()
+            .filter_map(|name| folder::kind(name)),
+    )
 }
 
 /// When a certificate is to be renewed: when a third of its life is left, and later by up to a tenth of that third, so
@@ -156,7 +163,9 @@ fn until_next(folder: &Folder, settings: &Settings) -> Result<Duration, Error> {
 fn left(folder: &Folder, settings: &Settings) -> u64 {
     let ends = kinds(settings).filter_map(|(_, name)| folder.validity(name).ok().flatten());
     let first = ends.map(|validity| validity.not_after).min();
-    first.unwrap_or_default().saturating_sub(seconds(SystemTime::now()))
+    first
+        .unwrap_or_default()
+        .saturating_sub(seconds(SystemTime::now()))
 }
 
 #[cfg(test)]

@@ -221,7 +221,10 @@ impl State {
             Event::NodeJoined(joined) => {
                 let token = hash(&joined.token_sha256)?;
                 let token = self.tokens.get(&token).ok_or("an unknown token was used")?;
-                let grant = joined.grant.as_ref().ok_or("a join without a certificate")?;
+                let grant = joined
+                    .grant
+                    .as_ref()
+                    .ok_or("a join without a certificate")?;
                 let for_node = token.created.as_ref().map(|created| &created.node);
                 if token.spent || for_node != Some(&grant.node) {
                     return Err(format!("node {} joined with a used token", grant.node));

@@ -91,7 +91,9 @@ impl AdminService {
         }
         let role: Role = asked.role.parse().map_err(invalid)?;
         if role == Role::Grant {
-            return Err(invalid("a node's role is sentry, operator, auditor or signer"));
+            return Err(invalid(
+                "a node's role is sentry, operator, auditor or signer",
+            ));
         }
         if !asked.address.is_empty() && asked.address.parse::<IpAddr>().is_err() {
             return Err(invalid(format!("{:?} is no IP address", asked.address)));
@@ -100,19 +102,29 @@ impl AdminService {
             return Err(invalid("a token is valid for 1 s to 7 days"));
         }
         if role != Role::Signer && !asked.names.is_empty() {
-            return Err(invalid("only a signer is known by DNS names and IP addresses"));
+            return Err(invalid(
+                "only a signer is known by DNS names and IP addresses",
+            ));
         }
         if role == Role::Signer && asked.names.is_empty() {
-            return Err(invalid("a signer needs the name that its callers know it by: --name"));
+            return Err(invalid(
+                "a signer needs the name that its callers know it by: --name",
+            ));
         }
         if asked.names.len() > MOST_NAMES {
             return Err(invalid(format!("more than {MOST_NAMES} names")));
         }
         for name in &asked.names {
             if !is_host(name) {
-                return Err(invalid(format!("{name:?} is neither a host name nor an IP address")));
+                return Err(invalid(format!(
+                    "{name:?} is neither a host name nor an IP address"
+                )));
             }
-            if self.own_names.iter().any(|own| own.eq_ignore_ascii_case(name)) {
+            if self
+                .own_names
+                .iter()
+                .any(|own| own.eq_ignore_ascii_case(name))
+            {
                 return Err(invalid(format!("{name} is this server's own name")));
             }
         }
@@ -156,11 +168,7 @@ impl AdminService {
     }
 
     /// The list is signed before it is recorded; a certificate that is issued meanwhile makes a later moment needed.
-    async fn revoke(
-        &self,
-        scope: &Scope,
-        by_user: u32,
-    ) -> Result<wire::RevokeResponse, Refusal> {
+    async fn revoke(&self, scope: &Scope, by_user: u32) -> Result<wire::RevokeResponse, Refusal> {
         const ATTEMPTS: usize = 10;
         let server = &self.server;
         let _one_at_a_time = server.revoking.lock().await;
@@ -205,7 +213,8 @@ impl AdminService {
                 }
             }
         }
-        let message = "nothing was revoked, since certificates were issued all the while; try again";
+        let message =
+            "nothing was revoked, since certificates were issued all the while; try again";
         Err(Refusal::new(Reason::Internal, message))
     }
 
@@ -264,7 +273,9 @@ fn user<T>(request: &Request<T>) -> u32 {
 }
 
 fn answer<T>(answer: Result<T, Refusal>) -> Result<Response<T>, Status> {
-    answer.map(Response::new).map_err(|refusal| refusal.status())
+    answer
+        .map(Response::new)
+        .map_err(|refusal| refusal.status())
 }
 
 #[tonic::async_trait]

@@ -63,7 +63,10 @@ pub async fn serve(listener: UnixListener, service: AdminService, done: impl Fut
     };
     let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
     let served = Server::builder()
-        .add_service(InterceptedService::new(EnrolAdminServer::new(service), admit))
+        .add_service(InterceptedService::new(
+            EnrolAdminServer::new(service),
+            admit,
+        ))
         .serve_with_incoming_shutdown(incoming, done)
         .await;
     if let Err(error) = served {

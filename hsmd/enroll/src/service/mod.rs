@@ -26,7 +26,7 @@ pub use admin::AdminService;
 pub use admin_socket::{bind, serve};
 pub use nodes::NodeService;
 
-/// Certificates begin so long ago, since clocks differ. Seconds.
+/// Certificates begin so long ago, since clocks differ, and less where they are short-lived. Seconds.
 const BACKDATED: u64 = 60;
 
 /// What the calls share.
@@ -71,7 +71,8 @@ impl Server {
             &grantee.names,
             // Never before a revocation, which would revoke it at once.
             (
-                now.saturating_sub(BACKDATED).max(grantee.not_before),
+                now.saturating_sub(BACKDATED.min(lifetime.as_secs() / 10))
+                    .max(grantee.not_before),
                 now.saturating_add(lifetime.as_secs()),
             ),
         );

@@ -62,7 +62,9 @@ impl NodeService {
         server.metrics.issued("grant");
         tracing::info!(node = grantee.name, role = %grantee.role, %address, "joined");
         let kinds = contents::kinds(grantee.role).iter();
-        let trust_domain = server.register.inspect(|state| state.trust_domain().clone());
+        let trust_domain = server
+            .register
+            .inspect(|state| state.trust_domain().clone());
         Ok(wire::JoinResponse {
             grant: Some(made.issued()),
             trust_domain: trust_domain.to_string(),
@@ -115,7 +117,9 @@ impl NodeService {
         let document = server.register.inspect(|state| wire::NodeFiles {
             trust_domain: state.trust_domain().to_string(),
             node: grantee.name.clone(),
-            version: state.node(&grantee.name).map_or(0, |node| node.files_version),
+            version: state
+                .node(&grantee.name)
+                .map_or(0, |node| node.files_version),
             files: state
                 .node(&grantee.name)
                 .map_or_else(Vec::new, |node| node.files.clone()),

@@ -7,8 +7,8 @@ use hsm_proto::v1 as wire;
 
 use super::anchor::AnchorChange;
 use super::import;
-use super::revocation::Taken;
 use super::ledger::{Bound, Followed, Reconciled};
+use super::revocation::Taken;
 use super::{AuditMark, Binding, Made, Place, Signatures, State};
 
 /// What an event changes in the state, checked.
