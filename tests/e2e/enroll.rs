@@ -19,7 +19,7 @@ use hsm_tests::authority::uri;
 use hsm_tests::binaries::{binary, needs, tests_folder};
 use hsm_tests::client::{Client, reason};
 use hsm_tests::daemon::{ALL_KINDS, Daemon, Hsm, allow_root, grant};
-use hsm_tests::keyserver::{Joined, Keyserver};
+use hsm_tests::keyserver::{self, Joined, Keyserver};
 use hsm_tests::namespace::Namespace;
 use hsm_tests::node::{Address, Connection, Error, Node, block, vote};
 use hsm_tests::process::{PATIENCE, Process, Scratch, wait_for};
@@ -51,9 +51,10 @@ fn start_daemon(directory: &Path, keyserver: &Keyserver, address: Ipv4Addr) -> D
         ca = signer.path("ca.pem"),
     );
     let followed = format!(
-        "[revocation]\nserver = \"{}\"\nca = {:?}\ncertificate = {client:?}\nprivate_key = {client:?}\n\
+        "[revocation]\nserver = \"{}\"\nserver_name = {:?}\nca = {:?}\ncertificate = {client:?}\nprivate_key = {client:?}\n\
          alarm_after_ms = 2000\n",
         keyserver.address(),
+        keyserver::NAME,
         signer.path("ca.pem"),
         client = signer.path("client.pem"),
     );
@@ -348,6 +349,7 @@ fn every_wrong_use_of_a_token_is_refused_with_its_own_reason_and_journaled() {
     refused(&keyserver, "a", &unknown, Reason::TokenUnknown);
     let mut pinned = Command::new(binary("hsm-enroll"));
     pinned.args(["join", "--server", &keyserver.address(), "--node", "a"]);
+    pinned.args(["--server-name", keyserver::NAME]);
     pinned.args(["--ca-fingerprint", &"0".repeat(64), "--token-file"]);
     pinned.arg(&kept).arg("--directory").arg(folder("refused"));
     let said = keyserver.fail(pinned);

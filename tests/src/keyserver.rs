@@ -13,6 +13,9 @@ use crate::binaries::binary;
 use crate::daemon::allow_root;
 use crate::process::{PATIENCE, Process, free_port, wait_for};
 
+/// What its certificate says.
+pub const NAME: &str = "hsm-enroll.test";
+
 /// An hsm-enroll whose CA's key is in the mock, in a directory of its own. Dropping it kills the process.
 pub struct Keyserver {
     directory: PathBuf,
@@ -69,8 +72,8 @@ impl Keyserver {
         let text = std::fs::read_to_string(&config).expect("the configuration");
         let text = text.replacen("[ca]\n", "[ca]\nroot = \"root.pem\"\n", 1);
         std::fs::write(&config, text).expect("the configuration");
-        let mut init = server.command(&["init", "--mock", "--request"]);
-        init.arg(directory.join("ca.csr"));
+        let mut init = server.command(&["init", "--mock"]);
+        init.arg("--request").arg(directory.join("ca.csr"));
         server.succeed(init);
         let extensions = "basicConstraints=critical,CA:TRUE,pathlen:0\n\
                           keyUsage=critical,keyCertSign,digitalSignature\n\
@@ -103,7 +106,7 @@ impl Keyserver {
         let port = free_port();
         let config = format!(
             "state_dir = \"register\"\ntrust_domain = {TRUST_DOMAIN:?}\n\
-             [listen]\naddress = \"{address}:{port}\"\nnames = [\"{address}\"]\n\
+             [listen]\naddress = \"{address}:{port}\"\nnames = [{NAME:?}]\n\
              [admin]\nsocket = \"admin.sock\"\n\
              [ca]\ncertificate = \"ca.pem\"\nlabel = \"ca\"\n\
              [ca.device]\nbackend = \"mock\"\nstate_file = {state:?}\n\
@@ -181,6 +184,7 @@ impl Keyserver {
         let mut command = Command::new(binary("hsm-enroll"));
         command
             .args(["join", "--server", &self.address()])
+            .args(["--server-name", NAME])
             .args(["--ca-fingerprint", &self.fingerprint, "--node", node])
             .arg("--token-file")
             .arg(token)

@@ -100,8 +100,8 @@ impl Register {
         Ok(ticket)
     }
 
-    /// Records a refusal without waiting for the disk; where there are many, their number.
-    pub fn refused(&self, mut refused: wire::EnrolmentRefused) {
+    /// Records a refusal, and returns when it is durable or cannot be made so; where there are many, their number.
+    pub async fn refused(&self, mut refused: wire::EnrolmentRefused) {
         {
             let mut recorded = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             if recorded.since.elapsed() > REFUSALS_WITHIN {
@@ -115,8 +115,8 @@ impl Register {
             recorded.recorded += 1;
             refused.more = std::mem::take(&mut recorded.more);
         }
-        let recorded = self.append(SystemTime::now(), |_| Ok(Event::Refused(refused)));
-        if let Err(error) = recorded {
+        let recorded = self.act(SystemTime::now(), |_| Ok(Event::Refused(refused)));
+        if let Err(error) = recorded.await {
             tracing::error!(%error, "a refusal was not recorded");
         }
     }

@@ -227,15 +227,15 @@ async fn of_two_that_decide_on_one_token_one_succeeds_and_a_restart_remembers_it
     assert_eq!(reason(again), Reason::TokenSpent);
 }
 
-#[test]
-fn refusals_beyond_the_limit_are_counted_and_not_written() {
+#[tokio::test]
+async fn refusals_beyond_the_limit_are_counted_and_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("register");
     let (snapshot, first) = creation(&"example.org".parse().unwrap());
     hsm_journal::create(&path, &snapshot, &first).unwrap();
     let register = Register::new(hsm_journal::open(&path, Default::default()).unwrap());
     for _ in 0..MOST_REFUSALS + 50 {
-        register.refused(wire::EnrolmentRefused::default());
+        register.refused(wire::EnrolmentRefused::default()).await;
     }
     register.close().unwrap();
     let entries = hsm_journal::read(&path).unwrap().filter(|entry| {

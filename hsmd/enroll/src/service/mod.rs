@@ -98,19 +98,20 @@ impl Server {
     }
 
     /// Records a refusal, counts it, and makes the caller's answer of it.
-    fn refuse(&self, call: &str, peer: &Peer, caller: String, refusal: &Refusal) -> Status {
+    async fn refuse(&self, call: &str, peer: &Peer, caller: String, refusal: &Refusal) -> Status {
         self.metrics.refused(refusal.reason);
         let address = peer.address().ip().to_string();
         let reason = refusal.reason.name();
         tracing::warn!(call, reason, address, caller, "refused: {refusal}");
-        self.register.refused(wire::EnrolmentRefused {
+        let refused = wire::EnrolmentRefused {
             call: call.to_owned(),
             reason: reason.to_owned(),
             message: refusal.message.clone(),
             address,
             caller,
             more: 0,
-        });
+        };
+        self.register.refused(refused).await;
         refusal.status()
     }
 }

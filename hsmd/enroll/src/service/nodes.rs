@@ -163,7 +163,7 @@ impl NodeService {
         Ok(self.0.register.inspect(signed))
     }
 
-    fn answer<T>(
+    async fn answer<T>(
         &self,
         call: &str,
         peer: &Peer,
@@ -172,7 +172,7 @@ impl NodeService {
     ) -> Result<Response<T>, Status> {
         match answer {
             Ok(answer) => Ok(Response::new(answer)),
-            Err(refusal) => Err(self.0.refuse(call, peer, caller, &refusal)),
+            Err(refusal) => Err(self.0.refuse(call, peer, caller, &refusal).await),
         }
     }
 }
@@ -203,7 +203,7 @@ impl Admission for NodeService {
         let peer = peer(&request)?;
         let asked = request.into_inner();
         let answer = self.admit(&peer, &asked).await;
-        self.answer("join", &peer, kept(&asked.node), answer)
+        self.answer("join", &peer, kept(&asked.node), answer).await
     }
 }
 
@@ -216,6 +216,7 @@ impl Enrolment for NodeService {
         let peer = peer(&request)?;
         let answer = self.certify(&peer, &request.into_inner()).await;
         self.answer("issue", &peer, peer.caller_name(), answer)
+            .await
     }
 
     async fn get_files(
@@ -225,6 +226,7 @@ impl Enrolment for NodeService {
         let peer = peer(&request)?;
         let answer = self.files(&peer).await;
         self.answer("files", &peer, peer.caller_name(), answer)
+            .await
     }
 
     async fn get_revocations(
@@ -234,5 +236,6 @@ impl Enrolment for NodeService {
         let peer = peer(&request)?;
         let answer = self.revocations(&peer);
         self.answer("revocations", &peer, peer.caller_name(), answer)
+            .await
     }
 }
