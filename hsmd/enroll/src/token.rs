@@ -26,8 +26,8 @@ pub type Hash = [u8; 32];
 pub fn generate() -> Result<(SecretString, Hash), getrandom::Error> {
     let mut bytes = Zeroizing::new([0; BYTES]);
     getrandom::fill(&mut *bytes)?;
-    let text = SecretString::from(URL_SAFE_NO_PAD.encode(&*bytes));
-    Ok((text, Sha256::digest(&*bytes).into()))
+    let text = SecretString::from(URL_SAFE_NO_PAD.encode(bytes.as_slice()));
+    Ok((text, Sha256::digest(bytes.as_slice()).into()))
 }
 
 /// The hash of a token that somebody shows.
@@ -47,7 +47,7 @@ pub fn hash(text: &str) -> Result<Hash, Refusal> {
     let mut bytes = Zeroizing::new([0; BYTES]);
     let length = URL_SAFE_NO_PAD.decode_slice(text, &mut *bytes);
     match length {
-        Ok(BYTES) => Ok(Sha256::digest(&*bytes).into()),
+        Ok(BYTES) => Ok(Sha256::digest(bytes.as_slice()).into()),
         _ => Err(unknown()),
     }
 }

@@ -1,6 +1,7 @@
 //! The register: tokens, nodes and revocations. It is what replaying the journal yields, and one lock stands over
 //! check and update; an act is answered once its entry is durable.
 
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,8 @@ use hsm_proto::v1::register_entry::Event;
 use prost::Message as _;
 
 use crate::Refusal;
-pub use state::{Grantee, Node, State, to_wire};
+pub use snapshot::to_wire;
+pub use state::{Grantee, Node, State};
 
 /// Refusals that are recorded one by one in [`REFUSALS_WITHIN`]; what is more is counted, so that strangers cannot
 /// fill the disk.
