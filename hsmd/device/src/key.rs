@@ -393,7 +393,7 @@ mod tests {
         public.verify(b"message", &signature).unwrap();
         assert!(public.verify(b"another", &signature).is_err());
         let spki = public.spki_der().unwrap();
-        assert_eq!(&spki[P256_SPKI.len()..], &point.as_bytes()[..]);
+        assert_eq!(&spki[P256_SPKI.len()..], point.as_bytes());
         assert!(Signature::from_p256(&[0; 64]).is_err());
         assert!(Signature::from_p256_der(&der[1..]).is_err());
     }

@@ -13,13 +13,13 @@ mod stock;
 mod tokens;
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hsm_proto::v1::{self as wire, Reason};
 use hsm_tests::authority::uri;
-use hsm_tests::binaries::{binary, needs, tests_folder};
+use hsm_tests::binaries::{binary, needs};
 use hsm_tests::client::{Client, reason};
 use hsm_tests::daemon::{ALL_KINDS, Daemon, Hsm, allow_root, grant};
 use hsm_tests::keyserver::{self, Joined, Keyserver};
