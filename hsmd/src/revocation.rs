@@ -225,3 +225,161 @@ fn client(config: &Revocation) -> EnrolmentClient<Channel> {
         .connect_with_connector_lazy(connector);
     EnrolmentClient::new(channel).max_decoding_message_size(2 * MAX_DOCUMENT)
 }
+
+#[cfg(test)]
+mod tests {
+    use hsm_journal::State as _;
+    use hsm_policy::identity::Role;
+    use hsm_policy::revocation::Scope;
+    use rcgen::{CertificateParams, KeyPair, SigningKey as _};
+
+    use super::*;
+    use crate::config::LedgerFiles;
+    use crate::guard::{State, entry};
+
+    /// What signs lists, and hsmd's side of it.
+    struct Followed {
+        directory: tempfile::TempDir,
+        key: KeyPair,
+        config: Revocation,
+        revoked: Revoked,
+        guard: Guard,
+    }
+
+    fn trust_domain() -> TrustDomain {
+        "example.org".parse().unwrap()
+    }
+
+    fn open(directory: &std::path::Path) -> Guard {
+        let opened = hsm_journal::open::<State>(&directory.join("state"), Default::default());
+        let opened = opened.unwrap();
+        Guard::new(opened.state, opened.journal)
+    }
+
+    impl Followed {
+        fn start() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let key = KeyPair::generate().unwrap();
+            let certificate = CertificateParams::default().self_signed(&key).unwrap();
+            let signer = directory.path().join("signer.pem");
+            std::fs::write(&signer, certificate.pem()).unwrap();
+            let files = LedgerFiles {
+                ca: signer.clone(),
+                certificate: signer.clone(),
+                private_key: signer.clone(),
+            };
+            let config = Revocation {
+                server: "127.0.0.1:1".to_owned(),
+                server_name: "localhost".try_into().unwrap(),
+                files,
+                signer,
+                interval: Duration::from_secs(1),
+                alarm_after: Duration::from_secs(1),
+            };
+            let first = Event::StateCreated(wire::StateCreated::default());
+            let first = entry::encode(SystemTime::now(), first);
+            let snapshot = State::new(vec![7; 16]).snapshot();
+            hsm_journal::create(&directory.path().join("state"), &snapshot, &first).unwrap();
+            Self {
+                guard: open(directory.path()),
+                directory,
+                key,
+                config,
+                revoked: Revoked::default(),
+            }
+        }
+
+        fn signed(&self, list: &Revocations, key: &KeyPair) -> wire::SignedRevocations {
+            let document = list.to_document().into_bytes();
+            let der = key.sign(&Revocations::signed_bytes(&document)).unwrap();
+            let signature = Signature::from_p256_der(&der).unwrap().0.to_vec();
+            wire::SignedRevocations {
+                document,
+                signature,
+            }
+        }
+
+        async fn take(&self, shown: &wire::SignedRevocations) -> Result<(), Error> {
+            let trust_domain = trust_domain();
+            take(
+                &self.config,
+                &trust_domain,
+                &self.guard,
+                &self.revoked,
+                shown,
+            )
+            .await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_counts_at_once_is_journaled_once_and_holds_across_a_restart() {
+        let followed = Followed::start();
+        let list = Revocations::none(trust_domain());
+        let list = list.and(&Scope::Role(Role::Sentry), 100).unwrap();
+        let shown = followed.signed(&list, &followed.key);
+        for _ in 0..2 {
+            followed.take(&shown).await.unwrap();
+        }
+        let caller = "spiffe://example.org/sentry/a".parse().unwrap();
+        assert!(followed.revoked.revokes(&caller, 99));
+        followed.guard.close().unwrap();
+        let state = followed.directory.path().join("state");
+        let taken = hsm_journal::read(&state).unwrap().filter(|entry| {
+            let leaf = &entry.as_ref().unwrap().leaf;
+            matches!(entry::decode(leaf), Ok((_, Event::RevocationsTaken(_))))
+        });
+        assert_eq!(taken.count(), 1);
+        // Twice, so that the second start reads a snapshot.
+        for _ in 0..2 {
+            let guard = open(followed.directory.path());
+            let in_force = guard.inspect(|state| state.revocations().cloned()).unwrap();
+            assert_eq!(in_force.as_ref(), Some(&list));
+            guard.close().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_older_of_another_signer_changed_or_elsewhere_is_refused() {
+        let followed = Followed::start();
+        let first = Revocations::none(trust_domain());
+        let first = first.and(&Scope::Node("a".to_owned()), 100).unwrap();
+        let second = first.and(&Scope::All, 200).unwrap();
+        let old = followed.signed(&first, &followed.key);
+        let new = followed.signed(&second, &followed.key);
+        followed.take(&old).await.unwrap();
+        followed.take(&new).await.unwrap();
+        let refused = followed.take(&old).await;
+        assert!(matches!(refused, Err(Error::List(ListError::Older { .. }))));
+        assert_eq!(followed.revoked.sequence(), second.sequence());
+
+        let third = second.and(&Scope::All, 300).unwrap();
+        let stranger = followed.signed(&third, &KeyPair::generate().unwrap());
+        let mut changed = followed.signed(&third, &followed.key);
+        changed.document.push(b'\n');
+        let mut short = followed.signed(&third, &followed.key);
+        short.signature.pop();
+        for wrong in [stranger, changed, short, wire::SignedRevocations::default()] {
+            let refused = followed.take(&wrong).await;
+            assert!(matches!(refused, Err(Error::Signature)), "{refused:?}");
+        }
+        let elsewhere = Revocations::none("example.com".parse().unwrap());
+        let elsewhere = elsewhere.and(&Scope::All, 400).unwrap();
+        let refused = followed
+            .take(&followed.signed(&elsewhere, &followed.key))
+            .await;
+        assert!(matches!(refused, Err(Error::List(_))), "{refused:?}");
+        assert_eq!(followed.revoked.sequence(), second.sequence());
+    }
+
+    #[test]
+    fn what_is_refused_raises_the_alarm_at_once_and_an_outage_after_its_time() {
+        let status = Status::default();
+        let outage = || Err(Error::Unreachable("gone".to_owned()));
+        assert_eq!(status.note(&outage(), false), None);
+        assert_eq!(status.note(&outage(), true), Some(true));
+        assert_eq!(status.note(&outage(), true), None);
+        assert_eq!(status.note(&Ok(()), false), Some(false));
+        assert_eq!(status.note(&Err(Error::Signature), false), Some(true));
+    }
+}

@@ -47,6 +47,13 @@ pub enum Error {
     /// The journal cannot be opened.
     #[error("{0}")]
     Journal(#[from] hsm_journal::Error),
+    /// There is no register. Nothing assumes an empty one.
+    #[error(
+        "there is no register in {}: create that of a new deployment with `hsm-enroll init`, or restore the directory \
+         from where it was moved to; without it spent tokens would be good again",
+        .0.display()
+    )]
+    NoRegister(PathBuf),
     /// The register is another deployment's.
     #[error("the register is of trust domain {found}, and the configuration names {expected}")]
     TrustDomain {
@@ -219,7 +226,11 @@ impl Daemon {
 }
 
 fn open_register(config: &Config) -> Result<Register, Error> {
-    let opened = hsm_journal::open::<register::State>(&config.state_dir, Default::default())?;
+    let opened = hsm_journal::open::<register::State>(&config.state_dir, Default::default());
+    let opened = opened.map_err(|error| match error {
+        hsm_journal::Error::Missing(path) => Error::NoRegister(path),
+        error => Error::Journal(error),
+    })?;
     if opened.tail != Tail::Clean {
         tracing::warn!(
             "the journal's last frame is torn, and was cut off: nothing of it was answered"

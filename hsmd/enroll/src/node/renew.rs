@@ -121,13 +121,15 @@ pub async fn run(folder: &Folder, shutdown: impl Future<Output = ()>) -> Result<
     let mut shutdown = std::pin::pin!(shutdown);
     let mut retry = FIRST_RETRY;
     loop {
-        let wait = match renew(folder).await {
-            Ok(outcome) => {
+        let renewed = renew(folder).await;
+        let renewed = renewed.and_then(|outcome| Ok((outcome, until_next(folder, &settings)?)));
+        let wait = match renewed {
+            Ok((outcome, wait)) => {
                 retry = FIRST_RETRY;
                 if !outcome.replaced.is_empty() {
                     tracing::info!(files = outcome.replaced.join(", "), "replaced");
                 }
-                until_next(folder, &settings)?
+                wait
             }
             Err(error) => {
                 let wait = retry;

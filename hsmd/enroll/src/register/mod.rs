@@ -85,6 +85,14 @@ impl Register {
         Ok(ticket.index())
     }
 
+    /// Returns when the entry with this index is durable.
+    ///
+    /// # Errors
+    /// [`Reason::JournalUnavailable`].
+    pub async fn durable(&self, index: u64) -> Result<(), Refusal> {
+        Ok(self.journal.durable(Ticket::of(index)).await?)
+    }
+
     fn append(
         &self,
         now: SystemTime,

@@ -39,6 +39,7 @@ impl hsm_journal::State for State {
             state.revocations = list(Some(&signed))?;
             state.signed = signed;
         }
+        state.revocations_entry = snapshot.revocations_entry;
         state.latest_not_before = snapshot.latest_not_before;
         Ok(state)
     }
@@ -70,6 +71,7 @@ impl hsm_journal::State for State {
             tokens: tokens.into_iter().map(|(_, token)| token.clone()).collect(),
             nodes: nodes.collect(),
             revocations: is_signed.then(|| self.signed.clone()),
+            revocations_entry: self.revocations_entry,
             latest_not_before: self.latest_not_before,
         };
         snapshot.encode_to_vec()

@@ -23,6 +23,7 @@ pub struct State {
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) revocations: Revocations,
     pub(super) signed: wire::SignedRevocations,
+    pub(super) revocations_entry: u64,
     pub(super) latest_not_before: u64,
 }
 
@@ -70,6 +71,7 @@ impl State {
             tokens: HashMap::new(),
             nodes: BTreeMap::new(),
             signed: wire::SignedRevocations::default(),
+            revocations_entry: 0,
             latest_not_before: 0,
         }
     }
@@ -112,6 +114,12 @@ impl State {
     #[must_use]
     pub fn signed_revocations(&self) -> &wire::SignedRevocations {
         &self.signed
+    }
+
+    /// The entry that put it into force: the list leaves once that is durable.
+    #[must_use]
+    pub fn revocations_entry(&self) -> u64 {
+        self.revocations_entry
     }
 
     /// The moment from which certificates count that are made after a revocation now: later than the beginning of
@@ -298,6 +306,7 @@ impl State {
                 if let Ok(next) = list(revoked.revocations.as_ref()) {
                     self.revoke_tokens(&next);
                     self.revocations = next;
+                    self.revocations_entry = index;
                     self.signed = revoked.revocations.unwrap_or_default();
                 }
             }

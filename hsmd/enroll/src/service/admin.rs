@@ -260,7 +260,13 @@ fn said(scope: &Scope) -> String {
 fn scope(asked: wire::RevokeRequest) -> Result<Scope, Refusal> {
     match asked.scope {
         Some(revoke_request::Scope::Node(name)) => Ok(Scope::Node(name)),
-        Some(revoke_request::Scope::Role(role)) => Ok(Scope::Role(role.parse().map_err(invalid)?)),
+        Some(revoke_request::Scope::Role(role)) => match role.parse().map_err(invalid)? {
+            // A node's granting certificate goes with its role.
+            Role::Grant => Err(invalid(
+                "write sentry, operator, auditor or signer, or revoke all",
+            )),
+            role => Ok(Scope::Role(role)),
+        },
         Some(revoke_request::Scope::All(true)) => Ok(Scope::All),
         _ => Err(invalid("say whom to revoke: a node, a role or all")),
     }

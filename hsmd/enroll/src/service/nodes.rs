@@ -124,6 +124,7 @@ impl NodeService {
                 .node(&grantee.name)
                 .map_or_else(Vec::new, |node| node.files.clone()),
         });
+        server.register.durable(document.version).await?;
         let document = document.encode_to_vec();
         let signature = server.authority.sign_files(&document).await;
         let signature = signature.map_err(|error| {
@@ -157,10 +158,16 @@ impl NodeService {
     }
 
     /// Revoked certificates get it too: it tells what is revoked, and nothing that is secret.
-    fn revocations(&self, peer: &Peer) -> Result<wire::SignedRevocations, Refusal> {
+    async fn revocations(&self, peer: &Peer) -> Result<wire::SignedRevocations, Refusal> {
         peer.identity_at(seconds(SystemTime::now()))?;
-        let signed = |state: &crate::register::State| state.signed_revocations().clone();
-        Ok(self.0.register.inspect(signed))
+        let register = &self.0.register;
+        let (signed, entry) = register.inspect(|state| {
+            let signed = state.signed_revocations().clone();
+            (signed, state.revocations_entry())
+        });
+        // One that a crash could take back would leave whoever took it ahead of us.
+        register.durable(entry).await?;
+        Ok(signed)
     }
 
     async fn answer<T>(
@@ -234,7 +241,7 @@ impl Enrolment for NodeService {
         request: Request<wire::GetRevocationsRequest>,
     ) -> Result<Response<wire::SignedRevocations>, Status> {
         let peer = peer(&request)?;
-        let answer = self.revocations(&peer);
+        let answer = self.revocations(&peer).await;
         self.answer("revocations", &peer, peer.caller_name(), answer)
             .await
     }
