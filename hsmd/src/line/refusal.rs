@@ -87,11 +87,14 @@ fn code(reason: Reason) -> Code {
         | Reason::CertificateRevoked => Code::Unauthenticated,
         Reason::WrongRole
         | Reason::KeyNotGranted
+        | Reason::KeyFrozen
         | Reason::ChainNotGranted
         | Reason::KindNotGranted
         | Reason::HeightJump
         | Reason::RoundLimit
         | Reason::ClockSkew
+        | Reason::HeightLimit
+        | Reason::HeightRate
         // hsm-enroll's.
         | Reason::TokenUnknown
         | Reason::TokenSpent
@@ -119,7 +122,9 @@ fn code(reason: Reason) -> Code {
         | Reason::LedgerUnavailable
         | Reason::DeviceUnavailable
         | Reason::ShuttingDown => Code::Unavailable,
-        Reason::JournalOverloaded | Reason::DeviceOverloaded => Code::ResourceExhausted,
+        Reason::JournalOverloaded | Reason::DeviceOverloaded | Reason::RequestRate => {
+            Code::ResourceExhausted
+        }
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::DeviceFault | Reason::Internal | Reason::Unspecified => Code::Internal,
     }
@@ -163,6 +168,10 @@ impl From<Denial> for Refusal {
             Denial::KindNotGranted { .. } => Reason::KindNotGranted,
             Denial::RoundLimit { .. } => Reason::RoundLimit,
             Denial::ClockSkew { .. } => Reason::ClockSkew,
+            Denial::HeightLimit { .. } => Reason::HeightLimit,
+            Denial::RequestRate { .. } => Reason::RequestRate,
+            Denial::HeightRate { .. } => Reason::HeightRate,
+            Denial::Frozen { .. } => Reason::KeyFrozen,
         };
         Self::new(reason, denial.to_string())
     }
@@ -190,6 +199,7 @@ impl From<guard::Error> for Refusal {
                 }
             }
             guard::Error::LedgerFirst { .. } => Self::new(Reason::LedgerUnavailable, message),
+            guard::Error::FrozenInLedger { .. } => Self::new(Reason::KeyFrozen, message),
             guard::Error::Ceiling { ceiling, .. } => {
                 Self::new(Reason::Ceiling, message).with("ceiling", ceiling.unwrap_or_default())
             }
@@ -200,6 +210,8 @@ impl From<guard::Error> for Refusal {
                 tracing::error!(error = message, "nothing is signed above the ceiling");
                 Self::new(Reason::AnchorUnavailable, message)
             }
+            guard::Error::Denied(denial) => denial.into(),
+            guard::Error::Frozen { .. } => Self::new(Reason::KeyFrozen, message),
             guard::Error::Journal(error) => error.into(),
             guard::Error::AlreadyKnown(_)
             | guard::Error::NotAbove { .. }
@@ -207,6 +219,8 @@ impl From<guard::Error> for Refusal {
             | guard::Error::CheckpointKey { .. }
             | guard::Error::NoOfficers { .. }
             | guard::Error::Officers(_)
+            | guard::Error::Policy(_)
+            | guard::Error::PolicyChanged
             | guard::Error::Statement(_)
             | guard::Error::Internal(_) => {
                 tracing::error!(error = message, "the guard failed");

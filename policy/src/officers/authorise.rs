@@ -94,7 +94,7 @@ impl Officers {
                 nonce: read.nonce.to_string(),
             });
         }
-        let signers = self.signers::<S>(document, signatures)?;
+        let signers = self.signers(&S::namespace(), document, signatures)?;
         Ok(Authorised {
             statement: read.statement,
             nonce: read.nonce,
@@ -103,8 +103,14 @@ impl Officers {
         })
     }
 
-    fn signers<S: Statement>(
+    /// Who signed these bytes under this namespace. Every signature has to be good, and enough of them there.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub(crate) fn signers(
         &self,
+        namespace: &str,
         document: &[u8],
         signatures: &[String],
     ) -> Result<Vec<String>, Error> {
@@ -115,10 +121,9 @@ impl Officers {
                 officers,
             });
         }
-        let namespace = S::namespace();
         let mut signers: Vec<String> = Vec::new();
         for (number, armored) in (1..).zip(signatures) {
-            let officer = self.signer(number, document, armored, &namespace)?;
+            let officer = self.signer(number, document, armored, namespace)?;
             if signers.iter().any(|signer| signer == officer.name()) {
                 let officer = officer.name().to_owned();
                 return Err(Error::Twice { officer, threshold });
