@@ -1,8 +1,16 @@
 //! Generates the code from the .proto files, without a system protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["signer", "reason", "admin", "ledger", "journal"]
-        .map(|name| format!("hsm/v1/{name}.proto"));
+    let files = [
+        "signer",
+        "reason",
+        "admin",
+        "ledger",
+        "journal",
+        "enroll",
+        "enroll_journal",
+    ]
+    .map(|name| format!("hsm/v1/{name}.proto"));
     let privval = String::from("cometbft/privval.proto");
     let etcd = String::from("etcd/kv.proto");
     for file in files.iter().chain([&privval, &etcd]) {

@@ -43,7 +43,7 @@ const TOP: [&str; 23] = [
 ];
 
 /// Which of our crates a crate may depend on.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("hsm-proto", &[]),
     ("hsm-policy", &[]),
     ("hsm-journal", &[]),
@@ -54,6 +54,10 @@ const LAYERS: [(&str, &[&str]); 8] = [
         &["hsm-proto", "hsm-policy", "hsm-journal", "hsm-device"],
     ),
     ("hsm-sentry", &["hsm-proto"]),
+    (
+        "hsm-enroll",
+        &["hsm-proto", "hsm-policy", "hsm-journal", "hsm-device"],
+    ),
     // Tests may look into every room.
     (
         "hsm-tests",
@@ -65,6 +69,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "yubihsm-emulator",
             "hsmd",
             "hsm-sentry",
+            "hsm-enroll",
         ],
     ),
 ];

@@ -12,6 +12,13 @@ use std::process::{Command, Output};
 
 use hsm_tests::binaries::needs;
 
+const UNITS: [&str; 4] = [
+    "hsmd.service",
+    "hsm-sentry.service",
+    "hsm-enroll.service",
+    "hsm-enroll-renew.service",
+];
+
 fn systemd() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../systemd")
 }
@@ -32,7 +39,7 @@ fn analyse(unit: &str, threshold: &str) -> Option<Output> {
 
 #[test]
 fn the_units_expose_little() {
-    for unit in ["hsmd.service", "hsm-sentry.service"] {
+    for unit in UNITS {
         let Some(analysed) = analyse(unit, "15") else {
             return;
         };
@@ -69,7 +76,7 @@ fn a_tpm_for_the_anchor_exposes_little_more() {
 fn every_directive_has_its_reason() {
     let reasons = std::fs::read_to_string(systemd().join("README.md")).unwrap();
     let mut missing = Vec::new();
-    for unit in ["hsmd.service", "hsm-sentry.service"] {
+    for unit in UNITS {
         let section = format!("\n## {unit}\n");
         let section = reasons.split(&section).nth(1).expect("a section");
         let section = section.split("\n## ").next().unwrap();

@@ -77,7 +77,7 @@ impl From<Algorithm> for Scheme {
     fn from(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Ed25519 => Self::Ed25519,
-            Algorithm::Secp256k1 => Self::Ecdsa,
+            Algorithm::Secp256k1 | Algorithm::P256 => Self::Ecdsa,
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::ledger::{self, Ledger};
 use crate::line::Line;
 use crate::log;
 use crate::metrics::{self, Metrics};
+use crate::revocation;
 use crate::service::{About, AdminService, admin_socket};
 use crate::transport::{self, Certificates, Listener};
 use server::serve_signer;
@@ -99,6 +100,7 @@ pub struct Daemon {
     about: About,
     reflection: bool,
     audit_interval: Duration,
+    revocation: Option<config::Revocation>,
     keeper: Option<anchor::Keeper>,
     /// How checkpoints are made, and where the journal is.
     log: Option<(config::Checkpoint, PathBuf)>,
@@ -172,12 +174,19 @@ impl Daemon {
                 "two different messages were signed at one position: see `hsmd doctor`"
             );
         }
+        // The last list holds, also where hsm-enroll is out of reach.
+        if let Some(list) = guard.inspect(|state| state.revocations().cloned())? {
+            let refused = certificates.revoked().put(&list);
+            refused.map_err(|error| guard::Error::Internal(error.to_string()))?;
+            metrics.revocations(list.sequence(), false);
+        }
         let about = About {
             started: SystemTime::now(),
             mock: config.has_mock(),
             state_dir: config.state_dir.clone(),
             anchor: config.state.anchor.name().to_owned(),
             anchor_status: keeper.as_ref().map(anchor::Keeper::status),
+            revocation: config.revocation.as_ref().map(|_| Default::default()),
             address: listener.address(),
         };
         guard
@@ -199,6 +208,7 @@ impl Daemon {
             about,
             reflection: config.listen.reflection,
             audit_interval: config.audit_interval,
+            revocation: config.revocation.clone(),
             keeper,
             log: config
                 .checkpoint
@@ -243,6 +253,21 @@ impl Daemon {
         tasks.spawn(async {
             let _ = broken.send(ticking.await);
         });
+        if let Some((config, status)) = self.revocation.zip(self.about.revocation.clone()) {
+            let (line, stopping) = (self.line.clone(), done(&stopped));
+            let certificates = self.certificates.clone();
+            tasks.spawn(async move {
+                let following = revocation::follow(
+                    config,
+                    certificates.trust_domain().clone(),
+                    line.guard(),
+                    line.metrics(),
+                    certificates.revoked().clone(),
+                    status,
+                );
+                tokio::select! { () = following => {}, () = stopping => {} }
+            });
+        }
         let (line, certificates) = (self.line.clone(), self.certificates.clone());
         let admin = Arc::new(AdminService::new(line, certificates, self.about));
         tasks.spawn(admin_socket::serve(

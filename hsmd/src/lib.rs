@@ -25,6 +25,7 @@ pub mod line;
 pub mod log;
 pub mod metrics;
 pub mod moves;
+pub mod revocation;
 pub mod service;
 mod sync;
 pub mod transport;

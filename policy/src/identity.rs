@@ -77,7 +77,7 @@ impl FromStr for Caller {
         let role = Role::ALL
             .into_iter()
             .find(|known| known.name() == role)
-            .ok_or_else(|| refuse("the role must be sentry, operator, auditor or signer"))?;
+            .ok_or_else(|| refuse("the role must be sentry, operator, auditor, signer or grant"))?;
         if !is_name(name) {
             return Err(refuse(
                 "the name must be of a-z A-Z 0-9 . _ - and not only dots",
@@ -121,11 +121,19 @@ pub enum Role {
     Auditor,
     /// hsmd itself.
     Signer,
+    /// A node that has joined: it fetches its certificates with this one, and nothing else.
+    Grant,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 4] = [Role::Sentry, Role::Operator, Role::Auditor, Role::Signer];
+    pub const ALL: [Role; 5] = [
+        Role::Sentry,
+        Role::Operator,
+        Role::Auditor,
+        Role::Signer,
+        Role::Grant,
+    ];
 
     /// As it stands in the URI, such as "sentry".
     pub fn name(self) -> &'static str {
@@ -134,7 +142,21 @@ impl Role {
             Role::Operator => "operator",
             Role::Auditor => "auditor",
             Role::Signer => "signer",
+            Role::Grant => "grant",
         }
+    }
+}
+
+/// The reverse of [`Role::name`]. The error is a sentence for people.
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Role::ALL.into_iter().find(|known| known.name() == name);
+        known.ok_or_else(|| {
+            let name = quoted(name);
+            format!("{name} is no role: write sentry, operator, auditor or signer")
+        })
     }
 }
 
@@ -189,8 +211,8 @@ impl fmt::Display for TrustDomain {
     }
 }
 
-/// A path segment of SPIFFE-ID §2.2, which "." and ".." are not.
-fn is_name(segment: &str) -> bool {
+/// Whether this can be a caller's name: a path segment of SPIFFE-ID §2.2, which "." and ".." are not.
+pub fn is_name(segment: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     segment.chars().all(allowed) && segment.chars().any(|c| c != '.')
 }

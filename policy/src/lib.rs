@@ -4,6 +4,7 @@
 //! an argument. The modules in the order in which a request meets them:
 //!
 //! - [`identity`]: the caller, from the URI in its certificate.
+//! - [`revocation`]: whether that certificate was revoked since it was issued.
 //! - [`cometbft`]: a vote or a proposal in checked types, and the bytes that are signed for it.
 //! - [`grants`]: the policy document, and whether it permits the message.
 //! - [`conflict`]: whether the message conflicts with what was signed before.
@@ -23,6 +24,7 @@ pub mod conflict;
 pub mod grants;
 pub mod identity;
 pub mod officers;
+pub mod revocation;
 pub mod state_files;
 
 /// Text from outside as an error shows it: quoted, escaped, and cut where it is long.

@@ -13,6 +13,7 @@
 //! | [`etcd`] | a real etcd cluster |
 //! | [`fleet`] | several sentries that ask one hsmd with several keys, without an hsm-sentry between |
 //! | [`http`] | GET from a loopback server |
+//! | [`keyserver`] | a running hsm-enroll, and what joins it |
 //! | [`namespace`] | a network namespace, and a link to it that can be cut |
 //! | [`node`] | plays a CometBFT node towards a signer: the privval protocol over UNIX sockets and TCP |
 //! | [`pair`] | two hsmd with one key, which share its mark through etcd |
@@ -45,6 +46,7 @@ pub mod daemon;
 pub mod etcd;
 pub mod fleet;
 pub mod http;
+pub mod keyserver;
 pub mod namespace;
 pub mod node;
 pub mod officers;

@@ -62,6 +62,12 @@ impl Namespace {
         self.address(6)
     }
 
+    /// The address inside, at the end of the link that can be cut.
+    #[must_use]
+    pub fn inside_cuttable(&self) -> Ipv4Addr {
+        self.address(2)
+    }
+
     /// From now on what is sent from within to [`Self::outside`] gets lost without a word: it goes to an Ethernet
     /// address that nobody has.
     pub fn cut(&self) {

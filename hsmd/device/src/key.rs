@@ -8,21 +8,24 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 
-/// A signature scheme of consensus keys.
+/// A signature scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
     /// Ed25519, RFC 8032. CometBFT's default.
     Ed25519,
     /// ECDSA on secp256k1 over SHA-256 of the message, with s in the lower half of the order.
     Secp256k1,
+    /// ECDSA on P-256 over SHA-256 of the message: a CA's key, never a consensus key.
+    P256,
 }
 
 impl Algorithm {
-    /// The name in configuration, metrics and logs: `ed25519` or `secp256k1`.
+    /// The name in configuration, metrics and logs: `ed25519`, `secp256k1` or `p256`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ed25519 => "ed25519",
             Self::Secp256k1 => "secp256k1",
+            Self::P256 => "p256",
         }
     }
 }
@@ -65,6 +68,8 @@ pub enum PublicKey {
     Ed25519([u8; 32]),
     /// 33 bytes, the compressed point of SEC 1 section 2.3.3.
     Secp256k1([u8; 33]),
+    /// 33 bytes, the compressed point of SEC 1 section 2.3.3.
+    P256([u8; 33]),
 }
 
 /// RFC 8410 section 4, up to the key: a SubjectPublicKeyInfo of id-Ed25519.
@@ -76,8 +81,14 @@ const SECP256K1_SPKI: [u8; 23] = [
     3, 0x42, 0,
 ];
 
+/// The same on secp256r1.
+const P256_SPKI: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 3, 1, 7, 3, 0x42, 0,
+];
+
 impl PublicKey {
-    /// Reads a key from its bytes: 32 for Ed25519; 33 (compressed) or 65 (uncompressed) for secp256k1.
+    /// Reads a key from its bytes: 32 for Ed25519; 33 (compressed) or 65 (uncompressed) for secp256k1 and P-256.
     ///
     /// # Errors
     /// [`Error::InvalidPublicKey`] for a wrong length or a point that is not on the curve.
@@ -104,6 +115,14 @@ impl PublicKey {
                     point.as_bytes().try_into().map_err(|_| invalid())?,
                 ))
             }
+            Algorithm::P256 => {
+                let key =
+                    p256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).map_err(|_| invalid())?;
+                let point = key.to_sec1_point(true);
+                Ok(Self::P256(
+                    point.as_bytes().try_into().map_err(|_| invalid())?,
+                ))
+            }
         }
     }
 
@@ -112,14 +131,15 @@ impl PublicKey {
         match self {
             Self::Ed25519(_) => Algorithm::Ed25519,
             Self::Secp256k1(_) => Algorithm::Secp256k1,
+            Self::P256(_) => Algorithm::P256,
         }
     }
 
-    /// The key as CometBFT writes it: 32 bytes for Ed25519, 33 for secp256k1.
+    /// The key as CometBFT writes it: 32 bytes for Ed25519, 33 for secp256k1 and P-256.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Ed25519(bytes) => bytes,
-            Self::Secp256k1(bytes) => bytes,
+            Self::Secp256k1(bytes) | Self::P256(bytes) => bytes,
         }
     }
 
@@ -133,6 +153,7 @@ impl PublicKey {
                 .map(Point::Ed25519)
                 .map_err(|_| self.invalid())?,
             Self::Secp256k1(_) => Point::Secp256k1(self.secp256k1_point()?),
+            Self::P256(_) => Point::P256(self.p256_point()?),
         };
         Ok(VerifyingKey { key: *self, point })
     }
@@ -146,7 +167,7 @@ impl PublicKey {
     }
 
     /// The key as a DER SubjectPublicKeyInfo: RFC 8410 for Ed25519, RFC 5480 with the uncompressed point for
-    /// secp256k1.
+    /// the others.
     ///
     /// # Errors
     /// [`Error::InvalidPublicKey`] where the bytes are no point of the curve.
@@ -156,6 +177,10 @@ impl PublicKey {
             Self::Secp256k1(_) => {
                 let point = self.secp256k1_point()?.to_sec1_point(false);
                 Ok([&SECP256K1_SPKI[..], point.as_bytes()].concat())
+            }
+            Self::P256(_) => {
+                let point = self.p256_point()?.to_sec1_point(false);
+                Ok([&P256_SPKI[..], point.as_bytes()].concat())
             }
         }
     }
@@ -186,6 +211,10 @@ impl PublicKey {
         k256::ecdsa::VerifyingKey::from_sec1_bytes(self.as_bytes()).map_err(|_| self.invalid())
     }
 
+    fn p256_point(&self) -> Result<p256::ecdsa::VerifyingKey, Error> {
+        p256::ecdsa::VerifyingKey::from_sec1_bytes(self.as_bytes()).map_err(|_| self.invalid())
+    }
+
     fn invalid(&self) -> Error {
         Error::InvalidPublicKey {
             algorithm: self.algorithm(),
@@ -212,6 +241,7 @@ pub struct VerifyingKey {
 enum Point {
     Ed25519(ed25519_dalek::VerifyingKey),
     Secp256k1(k256::ecdsa::VerifyingKey),
+    P256(p256::ecdsa::VerifyingKey),
 }
 
 impl VerifyingKey {
@@ -220,7 +250,8 @@ impl VerifyingKey {
         self.key
     }
 
-    /// Checks a signature over `message` strictly: no key of small order, no malleable s.
+    /// Checks a signature over `message` strictly: no key of small order, and no malleable s, save with P-256, where
+    /// X.509 knows no such rule.
     ///
     /// # Errors
     /// [`Error::BadSignature`] where it does not verify.
@@ -239,12 +270,17 @@ impl VerifyingKey {
                 key.verify_prehash(&Sha256::digest(message), &ecdsa)
                     .map_err(|_| bad())
             }
+            Point::P256(key) => {
+                let ecdsa = p256::ecdsa::Signature::from_slice(&signature.0).map_err(|_| bad())?;
+                key.verify_prehash(&Sha256::digest(message), &ecdsa)
+                    .map_err(|_| bad())
+            }
         }
     }
 }
 
-/// A signature as CometBFT carries it: R and S for Ed25519 (RFC 8032), r and s, big endian, for secp256k1 with s in
-/// the lower half.
+/// A signature as CometBFT carries it: R and S for Ed25519 (RFC 8032), r and s, big endian, for the others; with
+/// secp256k1 s is in the lower half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature(pub [u8; 64]);
 
@@ -270,6 +306,33 @@ impl Signature {
             .map_err(|_| malformed_ecdsa(der))
     }
 
+    /// Takes r and s as PKCS#11 returns them.
+    pub(crate) fn from_p256(bytes: &[u8]) -> Result<Self, Error> {
+        p256::ecdsa::Signature::from_slice(bytes)
+            .map(|signature| Self(signature.to_bytes().into()))
+            .map_err(|_| malformed_ecdsa(bytes))
+    }
+
+    /// Takes the DER sequence of r and s (RFC 3279 section 2.2.3), which a YubiHSM and X.509 have.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] where it is none.
+    pub fn from_p256_der(der: &[u8]) -> Result<Self, Error> {
+        p256::ecdsa::Signature::from_der(der)
+            .map(|signature| Self(signature.to_bytes().into()))
+            .map_err(|_| malformed_ecdsa(der))
+    }
+
+    /// The DER sequence of r and s of a P-256 signature.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] where it is no such signature.
+    pub fn to_p256_der(&self) -> Result<Vec<u8>, Error> {
+        p256::ecdsa::Signature::from_slice(&self.0)
+            .map(|signature| signature.to_der().as_bytes().to_vec())
+            .map_err(|_| malformed_ecdsa(&self.0))
+    }
+
     fn low_s(signature: k256::ecdsa::Signature) -> Self {
         Self(signature.normalize_s().to_bytes().into())
     }
@@ -277,7 +340,7 @@ impl Signature {
 
 fn malformed_ecdsa(bytes: &[u8]) -> Error {
     Error::Fault(format!(
-        "no ECDSA signature on secp256k1: {} bytes",
+        "no ECDSA signature: {} bytes that are not r and s",
         bytes.len()
     ))
 }
@@ -315,6 +378,24 @@ mod tests {
             public.verify(b"r", &broken),
             Err(Error::BadSignature { .. })
         ));
+    }
+
+    #[test]
+    fn a_p256_signature_verifies_and_survives_its_der_form() {
+        use p256::ecdsa::signature::Signer as _;
+        let secret = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
+        let point = secret.verifying_key().to_sec1_point(false);
+        let public = PublicKey::from_parts(Algorithm::P256, point.as_bytes()).unwrap();
+        let made: p256::ecdsa::Signature = secret.sign(b"message");
+        let signature = Signature::from_p256(&made.to_bytes()).unwrap();
+        let der = signature.to_p256_der().unwrap();
+        assert_eq!(Signature::from_p256_der(&der).unwrap(), signature);
+        public.verify(b"message", &signature).unwrap();
+        assert!(public.verify(b"another", &signature).is_err());
+        let spki = public.spki_der().unwrap();
+        assert_eq!(&spki[P256_SPKI.len()..], point.as_bytes());
+        assert!(Signature::from_p256(&[0; 64]).is_err());
+        assert!(Signature::from_p256_der(&der[1..]).is_err());
     }
 
     #[test]

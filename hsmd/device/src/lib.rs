@@ -41,7 +41,7 @@ pub trait Device: Send {
     /// or where the session is lost or the device unreachable.
     fn public_key(&mut self, locator: &KeyLocator) -> Result<PublicKey, Error>;
 
-    /// Signs `message`, the canonical sign bytes: as they are with Ed25519, their SHA-256 digest with secp256k1.
+    /// Signs `message`, the canonical sign bytes: as they are with Ed25519, their SHA-256 digest with the others.
     /// The signature is as [`Signature`] says, and not yet verified.
     ///
     /// # Errors
@@ -168,7 +168,8 @@ impl Backend {
     pub fn message_limit(self, algorithm: Algorithm) -> Option<usize> {
         match (self, algorithm) {
             (Self::Yubihsm | Self::Mock, Algorithm::Ed25519) => Some(2_019),
-            (Self::Yubihsm | Self::Mock, Algorithm::Secp256k1) | (Self::Pkcs11, _) => None,
+            (Self::Yubihsm | Self::Mock, Algorithm::Secp256k1 | Algorithm::P256)
+            | (Self::Pkcs11, _) => None,
         }
     }
 }

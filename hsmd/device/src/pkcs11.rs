@@ -221,10 +221,14 @@ impl Device for TokenSession {
                 let signature = self.session.sign(&Mechanism::Eddsa(pure), key, message);
                 Signature::from_ed25519(&signature.map_err(|e| self.fault(e))?)
             }
-            Algorithm::Secp256k1 => {
+            Algorithm::Secp256k1 | Algorithm::P256 => {
                 let digest = Sha256::digest(message);
                 let signature = self.session.sign(&Mechanism::Ecdsa, key, &digest);
-                Signature::from_secp256k1(&signature.map_err(|e| self.fault(e))?)
+                let signature = signature.map_err(|e| self.fault(e))?;
+                match locator.algorithm {
+                    Algorithm::P256 => Signature::from_p256(&signature),
+                    _ => Signature::from_secp256k1(&signature),
+                }
             }
         }
     }

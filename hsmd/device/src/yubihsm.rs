@@ -298,6 +298,10 @@ impl Device for Session {
                 let point = [&[4], key.as_slice()].concat();
                 PublicKey::from_parts(Algorithm::Secp256k1, &point)
             }
+            Algorithm::P256 => {
+                let point = [&[4], key.as_slice()].concat();
+                PublicKey::from_parts(Algorithm::P256, &point)
+            }
         }
     }
 
@@ -320,11 +324,10 @@ impl Device for Session {
                 Ok(signature) => Ok(Signature(signature.to_bytes())),
                 Err(cause) => Err(self.signing_fault(locator, &cause)),
             },
-            Algorithm::Secp256k1 => {
-                match self
-                    .client
-                    .sign_ecdsa_prehash_raw(id, Sha256::digest(message).to_vec())
-                {
+            Algorithm::Secp256k1 | Algorithm::P256 => {
+                let digest = Sha256::digest(message).to_vec();
+                match self.client.sign_ecdsa_prehash_raw(id, digest) {
+                    Ok(der) if algorithm == Algorithm::P256 => Signature::from_p256_der(&der),
                     Ok(der) => Signature::from_secp256k1_der(&der),
                     Err(cause) => Err(self.signing_fault(locator, &cause)),
                 }
@@ -430,13 +433,14 @@ fn device_algorithm(algorithm: Algorithm) -> DeviceAlgorithm {
     match algorithm {
         Algorithm::Ed25519 => DeviceAlgorithm::Ed25519,
         Algorithm::Secp256k1 => DeviceAlgorithm::EcK256,
+        Algorithm::P256 => DeviceAlgorithm::EcP256,
     }
 }
 
 fn signing_capability(algorithm: Algorithm) -> Capability {
     match algorithm {
         Algorithm::Ed25519 => Capability::SIGN_EDDSA,
-        Algorithm::Secp256k1 => Capability::SIGN_ECDSA,
+        Algorithm::Secp256k1 | Algorithm::P256 => Capability::SIGN_ECDSA,
     }
 }
 

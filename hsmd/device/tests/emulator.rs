@@ -18,7 +18,7 @@ use hsm_device::{
 };
 use tokio::time::Instant;
 
-const ALGORITHMS: [Algorithm; 2] = [Algorithm::Ed25519, Algorithm::Secp256k1];
+const ALGORITHMS: [Algorithm; 3] = [Algorithm::Ed25519, Algorithm::Secp256k1, Algorithm::P256];
 
 fn labelled(label: &str, algorithm: Algorithm) -> KeyLocator {
     KeyLocator {

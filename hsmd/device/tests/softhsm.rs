@@ -19,7 +19,7 @@ use hsm_device::{Algorithm, Device, Error, KeyLocator, State, Worker, WorkerOpti
 use tokio::time::Instant;
 
 const PIN: &str = "135790";
-const CURVES: [Algorithm; 2] = [Algorithm::Ed25519, Algorithm::Secp256k1];
+const CURVES: [Algorithm; 3] = [Algorithm::Ed25519, Algorithm::Secp256k1, Algorithm::P256];
 
 /// How many tokens there are to take: one for each test.
 const TOKENS: usize = 8;
@@ -162,6 +162,11 @@ impl Fixture {
                 Mechanism::EccKeyPairGen,
                 KeyType::EC,
                 vec![6, 5, 0x2b, 0x81, 4, 0, 0x0a],
+            ),
+            Algorithm::P256 => (
+                Mechanism::EccKeyPairGen,
+                KeyType::EC,
+                vec![6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7],
             ),
         };
         let label = Attribute::Label(label.as_bytes().to_vec());

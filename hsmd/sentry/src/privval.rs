@@ -167,7 +167,7 @@ pub(crate) fn public_key(
     let (sum, name) = match key.algorithm() {
         v1::KeyAlgorithm::Ed25519 => (public_key::Sum::Ed25519(bytes), "ed25519"),
         v1::KeyAlgorithm::Secp256k1 => (public_key::Sum::Secp256k1(bytes), "secp256k1"),
-        v1::KeyAlgorithm::Unspecified => {
+        v1::KeyAlgorithm::P256 | v1::KeyAlgorithm::Unspecified => {
             return Err(Refusal::new(
                 v1::Reason::Internal,
                 format!(

@@ -334,6 +334,7 @@ fn show_key(show: &Show) -> Result<(), Error> {
 fn public_key(key: &wire::KeyState) -> Result<PublicKey, Error> {
     let algorithm = match key.algorithm() {
         wire::KeyAlgorithm::Secp256k1 => Algorithm::Secp256k1,
+        wire::KeyAlgorithm::P256 => Algorithm::P256,
         _ => Algorithm::Ed25519,
     };
     Ok(PublicKey::from_parts(algorithm, &key.public_key)?)

@@ -26,6 +26,7 @@ pub(super) fn algorithm(number: i32) -> &'static str {
     match wire::KeyAlgorithm::try_from(number) {
         Ok(wire::KeyAlgorithm::Ed25519) => "ed25519",
         Ok(wire::KeyAlgorithm::Secp256k1) => "secp256k1",
+        Ok(wire::KeyAlgorithm::P256) => "p256",
         _ => "unknown",
     }
 }

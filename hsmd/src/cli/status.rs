@@ -73,6 +73,12 @@ fn as_json(status: &wire::GetStatusResponse) -> serde_json::Value {
             })),
         })),
         "certificate_expires": show::moment(status.certificate_expires.as_ref()),
+        "revocation": status.revocation.as_ref().map(|revocation| json!({
+            "sequence": revocation.sequence,
+            "checked": show::moment(revocation.checked.as_ref()),
+            "alarm": revocation.alarm,
+            "fault": revocation.fault,
+        })),
     })
 }
 
@@ -114,6 +120,19 @@ fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
             );
         }
         anchor => print_anchor(anchor, &status.anchor_status.clone().unwrap_or_default())?,
+    }
+    if let Some(revocation) = &status.revocation {
+        say!(
+            "revocations  list {}, looked at {}",
+            revocation.sequence,
+            show::moment(revocation.checked.as_ref())
+        );
+        if revocation.alarm {
+            say!(
+                "             ALARM, the last list stays in force: {}",
+                revocation.fault
+            );
+        }
     }
     for device in &status.devices {
         let (name, backend, state) = (&device.name, &device.backend, &device.state);

@@ -11,7 +11,7 @@ use hsm_policy::identity::TrustDomain;
 use super::error::Problems;
 use super::{
     Config, Error, FileFault, Listen, Log, LogFormat, MockDevices, State, anchor, checkpoint,
-    devices, files, keys, ledger, raw,
+    devices, files, keys, ledger, raw, revocation,
 };
 use crate::advisories::{Action, Advisories, Rule};
 
@@ -66,6 +66,9 @@ pub(super) fn check(
     let log = checker.log(raw.log.unwrap_or_default());
     let advisories = checker.advisories(raw.advisories.unwrap_or_default());
     let ledger = raw.ledger.map(|raw| ledger::check(&mut checker, raw));
+    let revocation = raw
+        .revocation
+        .map(|raw| revocation::check(&mut checker, raw));
     let declared = raw
         .device
         .iter()
@@ -120,6 +123,7 @@ pub(super) fn check(
             checkpoint,
             advisories,
             ledger: ledger.flatten(),
+            revocation: revocation.flatten(),
             devices,
             keys,
         }),

@@ -13,6 +13,7 @@ mod files;
 mod keys;
 mod ledger;
 mod raw;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ pub use anchor::{Anchor, Anchored, Pace, Place};
 pub use error::{Error, Problem};
 pub(crate) use files::{FileFault, is_elsewhere, private};
 pub use ledger::{EtcdEndpoint, Ledger, LedgerFiles};
+pub use revocation::Revocation;
 
 /// A checked configuration. All paths are absolute.
 #[derive(Debug)]
@@ -63,6 +65,8 @@ pub struct Config {
     pub advisories: advisories::Rule,
     /// `[ledger]`: through which marks are shared with other signers. None: no key here may be bound to one.
     pub ledger: Option<Ledger>,
+    /// `[revocation]`: where the list of revoked certificates comes from. None: nothing is ever revoked.
+    pub revocation: Option<Revocation>,
     /// `[[device]]`, in the file's order; at least one; names are unique.
     pub devices: Vec<Device>,
     /// `[[key]]`, in the file's order; names are unique.

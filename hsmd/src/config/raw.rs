@@ -22,6 +22,7 @@ pub(super) struct Config {
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) advisories: Option<Advisories>,
     pub(super) ledger: Option<Ledger>,
+    pub(super) revocation: Option<Revocation>,
     #[serde(default)]
     pub(super) device: Vec<Device>,
     #[serde(default)]
@@ -146,6 +147,19 @@ pub(super) struct Ledger {
     pub(super) ca: Option<String>,
     pub(super) certificate: Option<String>,
     pub(super) private_key: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revocation {
+    pub(super) server: Option<String>,
+    pub(super) server_name: Option<String>,
+    pub(super) ca: Option<String>,
+    pub(super) certificate: Option<String>,
+    pub(super) private_key: Option<String>,
+    pub(super) signer: Option<String>,
+    pub(super) interval_ms: Option<u64>,
+    pub(super) alarm_after_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]

@@ -115,6 +115,7 @@ pub(super) fn named_public_key(key: Option<wire::PublicKey>) -> Result<PublicKey
             .try_into()
             .map(PublicKey::Secp256k1)
             .map_err(wrong),
+        wire::KeyAlgorithm::P256 => key.bytes.try_into().map(PublicKey::P256).map_err(wrong),
         wire::KeyAlgorithm::Unspecified => Err(format!("algorithm {} is unknown", key.algorithm)),
     }
 }
@@ -156,5 +157,6 @@ pub fn algorithm_to_wire(algorithm: Algorithm) -> wire::KeyAlgorithm {
     match algorithm {
         Algorithm::Ed25519 => wire::KeyAlgorithm::Ed25519,
         Algorithm::Secp256k1 => wire::KeyAlgorithm::Secp256k1,
+        Algorithm::P256 => wire::KeyAlgorithm::P256,
     }
 }

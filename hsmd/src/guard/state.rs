@@ -13,6 +13,7 @@ mod ledger;
 mod officers;
 mod policy;
 mod raw;
+mod revocation;
 mod signing;
 mod snapshot;
 
@@ -54,6 +55,7 @@ pub struct State {
     policy: Option<PolicyMark>,
     freezes: Freezes,
     raw_keys: RawKeys,
+    revocations: Option<revocation::Taken>,
 }
 
 /// The last checkpoint of a device's own audit log.

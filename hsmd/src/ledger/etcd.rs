@@ -248,7 +248,7 @@ async fn connect(
         .await
 }
 
-fn client_config(files: &LedgerFiles) -> Result<ClientConfig, String> {
+pub(crate) fn client_config(files: &LedgerFiles) -> Result<ClientConfig, String> {
     let wrong =
         |path: &PathBuf, fault: &dyn std::fmt::Display| format!("{}: {fault}", path.display());
     let certificates = |path: &PathBuf| -> Result<Vec<CertificateDer<'static>>, String> {

@@ -27,6 +27,7 @@ use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 use tokio::time::Instant;
 
+pub(crate) use etcd::client_config;
 pub use etcd::{Answer, Etcd, Swapped, Unavailable};
 pub use freeze::freeze_reason;
 

@@ -178,16 +178,16 @@ fn check(payload: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What the device is given: of an Ed25519 key the hash, which it signs as its message; of a secp256k1 key the payload,
+/// What the device is given: of an Ed25519 key the hash, which it signs as its message; of an ECDSA key the payload,
 /// which the device hashes with SHA-256 itself.
 fn hashed(hash: Hash, algorithm: Algorithm, payload: &[u8]) -> Result<Vec<u8>, Refusal> {
     match (algorithm, hash) {
         (Algorithm::Ed25519, Hash::Sha256) => Ok(Sha256::digest(payload).to_vec()),
         (Algorithm::Ed25519, Hash::Sha512) => Ok(Sha512::digest(payload).to_vec()),
-        (Algorithm::Secp256k1, Hash::Sha256) => Ok(payload.to_vec()),
-        (Algorithm::Secp256k1, Hash::Sha512) => Err(Refusal::new(
+        (Algorithm::Secp256k1 | Algorithm::P256, Hash::Sha256) => Ok(payload.to_vec()),
+        (Algorithm::Secp256k1 | Algorithm::P256, Hash::Sha512) => Err(Refusal::new(
             Reason::DeviceMisconfigured,
-            "the policy wants sha512 of a secp256k1 key, which signs sha256 alone: hsmd's operator must look",
+            "the policy wants sha512 of an ECDSA key, which signs sha256 alone: hsmd's operator must look",
         )),
     }
 }

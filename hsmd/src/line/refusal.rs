@@ -81,7 +81,10 @@ fn code(reason: Reason) -> Code {
     match reason {
         Reason::CallerUnrecognised
         | Reason::CertificateExpired
-        | Reason::CertificateNotYetValid => Code::Unauthenticated,
+        | Reason::CertificateNotYetValid
+        | Reason::CertificateMissing
+        | Reason::GrantingCertificate
+        | Reason::CertificateRevoked => Code::Unauthenticated,
         Reason::WrongRole
         | Reason::KeyNotGranted
         | Reason::ChainNotGranted
@@ -93,10 +96,20 @@ fn code(reason: Reason) -> Code {
         | Reason::HeightRate
         | Reason::KeyFrozen
         | Reason::RawNotGranted
-        | Reason::ConsensusMessage => Code::PermissionDenied,
-        Reason::InvalidField | Reason::ExtensionNotAllowed | Reason::MessageTooLong => {
-            Code::InvalidArgument
-        }
+        | Reason::ConsensusMessage
+        // hsm-enroll's.
+        | Reason::TokenUnknown
+        | Reason::TokenSpent
+        | Reason::TokenExpired
+        | Reason::TokenAddress
+        | Reason::TokenNode
+        | Reason::TokenRevoked
+        | Reason::GrantSuperseded
+        | Reason::KindNotOfRole => Code::PermissionDenied,
+        Reason::InvalidField
+        | Reason::ExtensionNotAllowed
+        | Reason::MessageTooLong
+        | Reason::RequestMalformed => Code::InvalidArgument,
         Reason::DoubleSign
         | Reason::Regression
         | Reason::KeyNotInitialised
@@ -126,6 +139,8 @@ impl From<IdentityError> for Refusal {
             IdentityError::Unrecognised { .. } => Reason::CallerUnrecognised,
             IdentityError::Expired { .. } => Reason::CertificateExpired,
             IdentityError::NotYetValid { .. } => Reason::CertificateNotYetValid,
+            IdentityError::Granting { .. } => Reason::GrantingCertificate,
+            IdentityError::Revoked { .. } => Reason::CertificateRevoked,
         };
         Self::new(reason, error.to_string())
     }

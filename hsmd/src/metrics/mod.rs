@@ -264,6 +264,13 @@ impl Metrics {
         self.0.certificate_reload_failures.inc();
     }
 
+    /// Which list of revoked certificates is in force, and whether it cannot be had at present.
+    pub fn revocations(&self, sequence: u64, alarm: bool) {
+        let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+        self.0.revocation_sequence.set(sequence);
+        self.0.revocation_alarm.set(i64::from(alarm));
+    }
+
     /// A connection ended before its client was authenticated.
     pub fn handshake_failed(&self, cause: &'static str) {
         self.0

@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) policy_expiry: Gauge,
     pub(super) policy_old: Gauge,
     pub(super) certificate_expiry: Gauge,
+    pub(super) revocation_sequence: Gauge,
+    pub(super) revocation_alarm: Gauge,
     pub(super) certificate_reload_failures: Counter,
 }
 
@@ -281,6 +283,16 @@ impl Shared {
                 all,
                 "certificate_reload_failures",
                 "Changed certificate files that could not be used",
+            ),
+            revocation_sequence: one(
+                all,
+                "revocation_sequence",
+                "Sequence of the list of revoked certificates in force",
+            ),
+            revocation_alarm: one(
+                all,
+                "revocation_alarm",
+                "1 while the list of revoked certificates cannot be had; the last one stays in force",
             ),
             registry,
         }

@@ -22,6 +22,7 @@ use crate::key::{self, key_state};
 use crate::ledger;
 use crate::line::Line;
 use crate::moves::{self, FreezeError};
+use crate::revocation;
 use crate::transport::Certificates;
 
 use super::documents;
@@ -40,6 +41,8 @@ pub struct About {
     pub anchor: String,
     /// How that is; none where there is none.
     pub anchor_status: Option<anchor::Status>,
+    /// How the list of revoked certificates is; none where none is followed.
+    pub revocation: Option<revocation::Status>,
     /// The address that sentries connect to.
     pub address: std::net::SocketAddr,
 }
@@ -107,6 +110,11 @@ impl Admin for AdminService {
             anchor_status: self.anchor_status()?,
             certificate_expires: Some(wall_clock(self.certificates.expires())),
             address: self.about.address.to_string(),
+            revocation: self
+                .about
+                .revocation
+                .as_ref()
+                .map(|status| status.to_wire(self.certificates.revoked())),
         }))
     }
 

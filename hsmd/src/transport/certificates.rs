@@ -14,8 +14,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-use super::Error;
 use super::peer::{Utc, system_time};
+use super::{Error, Revoked};
 use crate::config::{self, Listen};
 
 const CERTIFICATE: &str = "listen.certificate";
@@ -31,6 +31,7 @@ struct Shared {
     private_key: PathBuf,
     client_ca: PathBuf,
     trust_domain: TrustDomain,
+    revoked: Revoked,
     loaded: RwLock<Loaded>,
     watch: Mutex<Watch>,
 }
@@ -81,6 +82,7 @@ impl Certificates {
             private_key: listen.private_key.clone(),
             client_ca: listen.client_ca.clone(),
             trust_domain: listen.trust_domain.clone(),
+            revoked: Revoked::default(),
             loaded: RwLock::new(loaded),
             watch: Mutex::new(Watch {
                 loaded: stamps,
@@ -112,6 +114,12 @@ impl Certificates {
     #[must_use]
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.0.trust_domain
+    }
+
+    /// Which certificates are revoked.
+    #[must_use]
+    pub fn revoked(&self) -> &Revoked {
+        &self.0.revoked
     }
 
     /// The configuration for the next handshake.

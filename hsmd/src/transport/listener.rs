@@ -95,6 +95,7 @@ impl Listener {
     fn admit(&self, accepted: Accepted, connections: &mpsc::Sender<io::Result<Connection>>) {
         let server = TlsAcceptor::from(self.certificates.server());
         let trust_domain = self.certificates.trust_domain().clone();
+        let revoked = self.certificates.revoked().clone();
         let metrics = self.metrics.clone();
         let connections = connections.clone();
         tokio::spawn(async move {
@@ -106,7 +107,7 @@ impl Listener {
             } = accepted;
             match shake_hands(&server, stream, HANDSHAKE_TIMEOUT).await {
                 Ok((stream, leaf)) => {
-                    let peer = Peer::new(address, &leaf, &trust_domain);
+                    let peer = Peer::under(address, &leaf, &trust_domain, revoked);
                     tracing::debug!(%address, caller = peer.caller_name(), "connected");
                     let connection = Connection::new(stream, peer, &metrics, place);
                     // Nobody takes it any more when the server is stopping.

@@ -10,6 +10,7 @@ mod certificates;
 mod connection;
 mod listener;
 mod peer;
+mod revoked;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ pub use certificates::Certificates;
 pub use connection::Connection;
 pub use listener::Listener;
 pub use peer::{IdentityError, Peer};
+pub use revoked::Revoked;
 
 /// Why nobody can connect. The operator's to mend.
 #[derive(Debug, thiserror::Error)]

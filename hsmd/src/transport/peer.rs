@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hsm_policy::identity::{Caller, TrustDomain};
+use hsm_policy::identity::{Caller, Role, TrustDomain};
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
+
+use super::Revoked;
 
 /// Why a certificate, though our CA issued it, makes nobody a caller. The caller's or the CA's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,21 @@ pub enum IdentityError {
         /// When it begins.
         not_before: SystemTime,
     },
+    /// It is a granting certificate.
+    #[error(
+        "{caller} is a granting certificate, with which a node fetches its others and does nothing else: connect with \
+         the one for its role"
+    )]
+    Granting {
+        /// Whose it is.
+        caller: Caller,
+    },
+    /// It was issued before the moment from which certificates of its node, its role or all count.
+    #[error("the client certificate of {caller} was revoked: the node has to be admitted again")]
+    Revoked {
+        /// Whose it is.
+        caller: Caller,
+    },
 }
 
 /// The other end of a connection, as its verified certificate describes it. Clones share it.
@@ -47,6 +64,7 @@ struct Description {
     /// SHA-256 of the certificate (DER).
     fingerprint: [u8; 32],
     identity: Result<Identity, IdentityError>,
+    revoked: Revoked,
 }
 
 #[derive(Debug)]
@@ -61,12 +79,24 @@ impl Peer {
     /// `trust_domain` makes a peer all the same, which every request is then told.
     #[must_use]
     pub fn new(address: SocketAddr, leaf: &[u8], trust_domain: &TrustDomain) -> Self {
+        Self::under(address, leaf, trust_domain, Revoked::default())
+    }
+
+    /// The same where certificates may be revoked.
+    #[must_use]
+    pub fn under(
+        address: SocketAddr,
+        leaf: &[u8],
+        trust_domain: &TrustDomain,
+        revoked: Revoked,
+    ) -> Self {
         let identity =
             identity(leaf, trust_domain).map_err(|why| IdentityError::Unrecognised { why });
         Self(Arc::new(Description {
             address,
             fingerprint: Sha256::digest(leaf).into(),
             identity,
+            revoked,
         }))
     }
 
@@ -76,8 +106,8 @@ impl Peer {
         self.0.address
     }
 
-    /// The caller, if the certificate is valid at `now`: from its first to its last second, both
-    /// included (RFC 5280 section 4.1.2.5).
+    /// The caller, if the certificate is valid at `now`, from its first to its last second, both
+    /// included (RFC 5280 section 4.1.2.5), and is not revoked.
     ///
     /// # Errors
     /// See [`IdentityError`].
@@ -93,7 +123,18 @@ impl Peer {
                 not_after: identity.not_after,
             });
         }
-        Ok(&identity.caller)
+        let caller = &identity.caller;
+        if caller.role() == Role::Grant {
+            let caller = caller.clone();
+            return Err(IdentityError::Granting { caller });
+        }
+        let begins = identity.not_before.duration_since(UNIX_EPOCH);
+        let begins = begins.unwrap_or_default().as_secs();
+        if self.0.revoked.revokes(caller, begins) {
+            let caller = caller.clone();
+            return Err(IdentityError::Revoked { caller });
+        }
+        Ok(caller)
     }
 
     /// The caller that the certificate names, valid or not; none if it names none.

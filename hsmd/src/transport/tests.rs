@@ -530,3 +530,65 @@ fn files_that_do_not_fit_together_are_refused_with_the_file_and_the_reason() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_certificate_that_is_revoked_is_refused_on_a_connection_that_was_opened_before() {
+    use hsm_policy::revocation::{Revocations, Scope};
+
+    let files = Files::new();
+    let (address, certificates, mut incoming) = listen(&files).await;
+    let sentry = files.authority.sentry();
+    let mut client = files.connect(address, Some(&sentry)).await.unwrap();
+    let mut connection = incoming.next().await.unwrap().unwrap();
+    let peer = connection.connect_info();
+    let now = SystemTime::now();
+    peer.caller_at(now).unwrap();
+    let none = Revocations::none("example.org".parse().unwrap());
+    let moment = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        + 1;
+    let others = none.and(&Scope::Node("beta".to_owned()), moment).unwrap();
+    certificates.revoked().put(&others).unwrap();
+    peer.caller_at(now).unwrap();
+    let ours = others
+        .and(&Scope::Node("alpha".to_owned()), moment)
+        .unwrap();
+    certificates.revoked().put(&ours).unwrap();
+    assert!(matches!(
+        peer.caller_at(now),
+        Err(IdentityError::Revoked { .. })
+    ));
+    // An older list does not bring it back, and what is not asked about stays open.
+    certificates.revoked().put(&others).unwrap_err();
+    assert!(peer.caller_at(now).is_err());
+    echo(&mut client, &mut connection).await;
+}
+
+#[test]
+fn a_granting_certificate_and_one_with_a_common_name_only_make_no_caller() {
+    let authority = authority();
+    let address = "127.0.0.1:1".parse().unwrap();
+    let trust_domain = "example.org".parse().unwrap();
+    let peer = |params| {
+        Peer::new(
+            address,
+            authority.issue(params).certificate.der(),
+            &trust_domain,
+        )
+    };
+    let granting = peer(client(&["spiffe://example.org/grant/alpha"]));
+    assert!(matches!(
+        granting.caller_at(SystemTime::now()),
+        Err(IdentityError::Granting { .. })
+    ));
+    let mut named = client(&[]);
+    named
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, SENTRY);
+    assert!(matches!(
+        peer(named).caller_at(SystemTime::now()),
+        Err(IdentityError::Unrecognised { .. })
+    ));
+}

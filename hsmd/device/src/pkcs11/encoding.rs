@@ -8,6 +8,7 @@ pub(super) fn curve(parameters: &[u8]) -> Option<Algorithm> {
     match parameters {
         [6, 3, 0x2b, 0x65, 0x70] | b"\x13\x0cedwards25519" => Some(Algorithm::Ed25519),
         [6, 5, 0x2b, 0x81, 4, 0, 0x0a] => Some(Algorithm::Secp256k1),
+        [6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7] => Some(Algorithm::P256),
         _ => None,
     }
 }
@@ -17,8 +18,8 @@ pub(super) fn decode_point(algorithm: Algorithm, point: &[u8]) -> Result<PublicK
     let length = point.len();
     let unwrapped = match (algorithm, point) {
         (Algorithm::Ed25519, [4, 32, key @ ..]) if length == 34 => key,
-        (Algorithm::Secp256k1, [4, 65, key @ ..]) if length == 67 => key,
-        (Algorithm::Secp256k1, [4, 33, key @ ..]) if length == 35 => key,
+        (Algorithm::Secp256k1 | Algorithm::P256, [4, 65, key @ ..]) if length == 67 => key,
+        (Algorithm::Secp256k1 | Algorithm::P256, [4, 33, key @ ..]) if length == 35 => key,
         _ => point,
     };
     PublicKey::from_parts(algorithm, unwrapped)
@@ -30,12 +31,13 @@ mod tests {
 
     #[test]
     fn a_curve_is_known_by_every_encoding_that_modules_use() {
-        let cases: [(&str, Option<Algorithm>); 6] = [
+        let cases: [(&str, Option<Algorithm>); 7] = [
             ("06032b6570", Some(Algorithm::Ed25519)),
             ("130c656477617264733235353139", Some(Algorithm::Ed25519)),
             ("06052b8104000a", Some(Algorithm::Secp256k1)),
-            ("06082a8648ce3d030107", None), // P-256
-            ("06032b6571", None),           // Ed448
+            ("06082a8648ce3d030107", Some(Algorithm::P256)),
+            ("06052b81040022", None), // P-384
+            ("06032b6571", None),     // Ed448
             ("", None),
         ];
         for (parameters, algorithm) in cases {

@@ -76,6 +76,7 @@ fn as_text(event: &Event) -> String {
         | Event::Thawed(_)
         | Event::RawReserved(_)
         | Event::RawSigned(_) => moved::as_text(event),
+        Event::RevocationsTaken(taken) => format!("revocations      {}", revocations(taken)),
         Event::KeyAdvanced(advanced) => format!(
             "key advanced     {} on {}, nothing at or below {}",
             advanced.key, advanced.chain_id, advanced.initial_height
@@ -241,6 +242,14 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
                 "devices": pinned.devices,
                 "device_identities": pinned.device_identities.iter().map(identity_json).collect::<Vec<_>>(),
                 "ledger": pinned.ledger.as_ref().map(ledger_json),
+            }),
+        ),
+        Event::RevocationsTaken(taken) => (
+            "revocations_taken",
+            json!({
+                "document": String::from_utf8_lossy(&taken.document),
+                "signature": hex::encode(&taken.signature),
+                "signer": hex::encode(&taken.signer),
             }),
         ),
         Event::KeyAdvanced(advanced) => (
@@ -463,4 +472,11 @@ fn refused_json(refused: &wire::Refused) -> Value {
 
 pub(super) fn public_key(key: Option<&wire::PublicKey>) -> Value {
     key.map_or(Value::Null, |key| hex::encode(&key.bytes).into())
+}
+
+/// The list on one line, without what every list begins with.
+fn revocations(taken: &wire::RevocationsTaken) -> String {
+    let document = String::from_utf8_lossy(&taken.document);
+    let lines = document.lines().skip(2).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(", ")
 }

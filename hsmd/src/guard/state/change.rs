@@ -8,6 +8,7 @@ use hsm_proto::v1 as wire;
 use super::anchor::AnchorChange;
 use super::import;
 use super::ledger::{Bound, Followed, Reconciled};
+use super::revocation::Taken;
 use super::{AuditMark, Binding, Freeze, Frozen, Made, Place, PolicyMark, Signatures, State};
 
 /// What an event changes in the state, checked.
@@ -40,6 +41,7 @@ pub(in crate::guard) enum Change {
     Signed(Place, u64, Signatures),
     Officers(Officers, Option<(Nonce, i64)>),
     Import(Place, Box<import::Import>),
+    Revocations(Box<Taken>),
     /// A change that officers allowed, and the nonce that it uses up.
     Authorised(Box<Change>, (Nonce, i64)),
 }
@@ -85,6 +87,7 @@ impl State {
                 Ok(Change::Officers(officers, used))
             }
             Event::StateImported(imported) => self.plan_import(&imported),
+            Event::RevocationsTaken(taken) => self.plan_revocations(taken),
             Event::KeyRecovered(recovered) => {
                 let used = self.plan_authorisation(recovered.authorisation.as_ref())?;
                 let pinned = recovered
@@ -162,6 +165,7 @@ impl State {
                 self.commit_authorisation(time.seconds, used);
                 self.commit(index, time, leaf, *change);
             }
+            Change::Revocations(taken) => self.revocations = Some(*taken),
             Change::Import(place, import) => self.commit_import(index, time, &place, *import),
             Change::Advance(place, height) => {
                 if let Some(known) = self.at(&place) {

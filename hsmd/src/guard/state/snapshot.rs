@@ -13,6 +13,7 @@ use super::freeze::{freezes_from_wire, freezes_to_wire};
 use super::officers::Authority;
 use super::policy::{policy_from_wire, policy_to_wire};
 use super::raw::{raw_keys_from_wire, raw_keys_to_wire};
+use super::revocation::Taken;
 use super::{AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, State};
 use crate::guard::entry;
 use crate::guard::ledger::Binding;
@@ -29,6 +30,8 @@ impl hsm_journal::State for State {
         state.policy = snapshot.policy.map(policy_from_wire).transpose()?;
         state.asked = snapshot.asked;
         state.stopped = snapshot.stopped;
+        let revocations = snapshot.revocations.map(Taken::from_wire);
+        state.revocations = revocations.transpose()?;
         state.anchor = snapshot.anchor.map(anchor_from_wire);
         let unproven = snapshot.unproven;
         let unproven = unproven.map(|tail| tail_from_wire(tail.size, &tail.root));
@@ -95,6 +98,7 @@ impl hsm_journal::State for State {
             policy: self.policy.as_ref().map(policy_to_wire),
             asked: self.asked,
             stopped: self.stopped,
+            revocations: self.revocations.as_ref().map(Taken::to_wire),
             anchor: self.anchor.as_ref().map(anchor_to_wire),
             unproven: self.unproven.as_ref().map(tail_to_wire),
             checkpoint_keys: self
