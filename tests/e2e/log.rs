@@ -14,7 +14,11 @@ use std::process::{Command, Output};
 
 use hsm_device::Algorithm;
 use hsm_device::mock::{Mock, Settings};
+use hsm_proto::v1::GetCheckpointRequest;
+use hsm_proto::v1::journal_reader_client::JournalReaderClient;
+use hsm_tests::authority::Contents;
 use hsm_tests::binaries::{litewitness, log_checker, needs};
+use hsm_tests::client::Client;
 use hsm_tests::daemon::Daemon;
 use hsm_tests::node::vote;
 use hsm_tests::process::{PATIENCE, wait_for};
@@ -217,6 +221,20 @@ fn a_witness_that_is_not_ours_cosigns_checkpoint_after_checkpoint() {
     assert!(cosigned.count() >= 4);
 }
 
+/// The checkpoint and the log's key, over mutual TLS.
+fn shown_to_an_auditor(daemon: &Daemon) -> (String, String) {
+    let authority = daemon.authority();
+    let auditor = authority.issue("auditor", Contents::client("auditor", "a"));
+    let ca = authority.certificate();
+    let client = Client::new(daemon.port(), &ca, Some(&auditor));
+    let answer = client.call_over(|channel| async {
+        let mut reader = JournalReaderClient::new(channel);
+        reader.get_checkpoint(GetCheckpointRequest {}).await
+    });
+    let answer = answer.expect("a checkpoint");
+    (answer.note, answer.verifier)
+}
+
 #[test]
 fn checkpoints_are_accounted_for_in_the_devices_audit_log_across_stops_and_kills() {
     let mut validator = with_checkpoints("");
@@ -224,6 +242,9 @@ fn checkpoints_are_accounted_for_in_the_devices_audit_log_across_stops_and_kills
     for round in 0..3 {
         sign(&mut validator, round * 40 + 1..=round * 40 + 30);
         size = checkpointed(&validator.daemon, size);
+        let (note, verifier) = shown_to_an_auditor(&validator.daemon);
+        assert!(note.starts_with(&format!("{ORIGIN}\n")), "{note}");
+        assert!(verifier.starts_with(&format!("{ORIGIN}+")), "{verifier}");
         if round == 1 {
             validator.daemon.kill();
         } else {

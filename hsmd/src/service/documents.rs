@@ -8,6 +8,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::guard::{self, Guard, Signed};
 
+/// What is kept of the sentence about a refusal, in characters: it may quote a line of the document.
+const LONGEST_MESSAGE: usize = 2000;
+
 /// A document from the wire; an absent one is empty, and signed by nobody.
 pub(crate) fn signed(signed: Option<wire::SignedDocument>) -> Signed {
     let signed = signed.unwrap_or_default();
@@ -41,7 +44,7 @@ pub(crate) async fn journal(
         kind: kind.to_owned(),
         by: by.to_owned(),
         reason: reason.to_owned(),
-        message,
+        message: message.chars().take(LONGEST_MESSAGE).collect(),
         sha256: Sha256::digest(&signed.document).to_vec(),
     });
     if let Err(error) = guard.record_durably(refused, SystemTime::now()).await {

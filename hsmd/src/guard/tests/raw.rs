@@ -44,6 +44,7 @@ async fn what_signed_a_payload_becomes_no_consensus_key_and_no_checkpoint_key() 
     let release = public_key_of(1);
     reserve_raw(&guard, "release", &release).await.unwrap();
     // A crash: the journal is not closed. Then a start from a snapshot alone.
+    drop(guard);
     for _ in 0..2 {
         drop(guard_over(&path, &release).await);
     }
