@@ -4,7 +4,7 @@
 #   tests/install.sh build   tpm2-tss, which the feature `tpm` links; the other steps begin with it
 #   tests/install.sh test    swtpm, SoftHSM, etcd, ip, openssl, ssh-keygen, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
 #                            YubiHSM's own Python library, a witness of logs (torchwood's litewitness, with ssh-agent and sqlite for
-#                            it), the checker of exported logs
+#                            it), the checker of exported logs, shamir-mnemonic
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with, and etcd
 #   tests/install.sh fuzz    cargo-fuzz
@@ -24,6 +24,8 @@ cargo_deny=0.20.2
 # The vendor's client for the emulator, with the versions of what it needs, and what its own tests run with.
 yubihsm=yubihsm==3.1.2
 yubihsm_python="yubihsm[http]${yubihsm#yubihsm} cryptography==50.0.2 requests==2.34.2 pytest==9.2.0"
+# What recovers our shares, and splits for us.
+shamir_mnemonic=shamir-mnemonic==0.3.0
 cargo_fuzz=0.13.2
 litewitness=v0.6.1
 tmkms=0.15.0
@@ -113,6 +115,16 @@ yubihsm_python() {
     printf '%s\n' "$yubihsm_python" > "$home/.versions"
 }
 
+shamir_mnemonic_python() {
+    local home=$target/shamir-mnemonic-python
+    if [ "$(cat "$home/.versions" 2> /dev/null)" = "$shamir_mnemonic" ]; then return; fi
+    pip_is_there
+    say "installing $shamir_mnemonic from PyPI"
+    rm -rf "$home"
+    pip_install "$home" "$shamir_mnemonic"
+    printf '%s\n' "$shamir_mnemonic" > "$home/.versions"
+}
+
 # go_is_new_enough GO
 go_is_new_enough() {
     local version
@@ -192,6 +204,7 @@ case ${1-} in
         ssh_keygen
         systemd
         yubihsm_python
+        shamir_mnemonic_python
         go_toolchain
         cometbft 0.38 "$cometbft_0_38"
         cometbft 1.0 "$cometbft_1_0"
