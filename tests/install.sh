@@ -2,7 +2,7 @@
 # Installs what the tests need and this machine lacks; run again, it does nothing.
 #
 #   tests/install.sh build   tpm2-tss, which the feature `tpm` links; the other steps begin with it
-#   tests/install.sh test    swtpm, SoftHSM, etcd, ip, openssl, ssh-keygen, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
+#   tests/install.sh test    swtpm, SoftHSM, etcd, ip, openssl, ssh-keygen, prlimit, pdftoppm, zbarimg, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
 #                            YubiHSM's own Python library, a witness of logs (torchwood's litewitness, with ssh-agent and sqlite for
 #                            it), the checker of exported logs, shamir-mnemonic
 #   tests/install.sh lint    cargo-deny
@@ -80,6 +80,12 @@ etcd() {
 # What officers sign with.
 ssh_keygen() {
     if ! command -v ssh-keygen > /dev/null; then apt openssh-client; fi
+}
+
+# What reads printed pages back.
+poppler_and_zbar() {
+    if ! command -v pdftoppm > /dev/null; then apt poppler-utils; fi
+    if ! command -v zbarimg > /dev/null; then apt zbar-tools; fi
 }
 
 systemd() {
@@ -202,6 +208,7 @@ case ${1-} in
         openssl_and_prlimit
         etcd
         ssh_keygen
+        poppler_and_zbar
         systemd
         yubihsm_python
         shamir_mnemonic_python

@@ -3,15 +3,20 @@
 //!
 //! - [`plan`]: from a spec (TOML) to numbered steps, in an order that is checked.
 //! - [`transcript`]: the hash-chained record; signatures over it; who could have rebuilt which key, and when.
+//! - [`sheet`], [`commitment`]: a share on paper, and how it is known again without its words.
+//! - [`paper`]: pages for the printer.
 //! - [`pgp_words`]: digests, to be read aloud.
 //! - [`cli`]: the commands.
 
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod commitment;
 mod moment;
+pub mod paper;
 pub mod pgp_words;
 pub mod plan;
+pub mod sheet;
 pub mod transcript;
 
 pub use moment::Moment;

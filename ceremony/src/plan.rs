@@ -15,6 +15,7 @@ pub use spec::{
 };
 pub use step::{ShareOf, Step};
 
+use crate::paper::{Paper, document};
 use crate::transcript::Digest;
 
 /// Most bytes of a plan that are read.
@@ -100,13 +101,28 @@ impl Plan {
     /// # Errors
     /// Where this is not the plan of that spec.
     pub fn script(&self, spec: &Spec) -> Result<String, Error> {
-        if Self::new(spec)? != *self {
-            return Err(Error::OtherSpec {
-                plan: self.spec,
-                given: spec.digest(),
-            });
-        }
+        self.check_spec(spec)?;
         Ok(script::text(self, spec))
+    }
+
+    /// The script, as a PDF for the printer.
+    ///
+    /// # Errors
+    /// As [`Self::script`].
+    pub fn printed_script(&self, spec: &Spec, paper: Paper) -> Result<Vec<u8>, Error> {
+        self.check_spec(spec)?;
+        let pages = script::pages(self, spec, paper);
+        Ok(document(paper, pages).to_vec())
+    }
+
+    fn check_spec(&self, spec: &Spec) -> Result<(), Error> {
+        if Self::new(spec)? == *self {
+            return Ok(());
+        }
+        Err(Error::OtherSpec {
+            plan: self.spec,
+            given: spec.digest(),
+        })
     }
 
     fn checked(title: String, spec: Digest, steps: Vec<Step>) -> Result<Self, Disorder> {

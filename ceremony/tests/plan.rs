@@ -182,7 +182,7 @@ fn the_script_has_every_step_and_fits_its_width() {
         );
     }
     for line in script.lines() {
-        assert!(line.chars().count() <= 100, "{line}");
+        assert!(line.chars().count() <= 78, "{line}");
     }
     let other = Spec::parse(&EXAMPLE.replace("Ada Lovelace", "Ida Rhodes")).unwrap();
     assert!(matches!(plan.script(&other), Err(Error::OtherSpec { .. })));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Failure, read_text};
+use crate::paper::Paper;
 use crate::plan::{Plan, Spec};
 
 /// No spec comes near it.
@@ -17,9 +18,12 @@ const LONGEST: u64 = 256 << 10;
 pub(super) struct Arguments {
     /// The spec.
     spec: PathBuf,
-    /// A folder, into which plan.json and script.txt are written. Files that exist are left as they are.
+    /// A folder, into which plan.json, script.txt and script.pdf are written. Files that exist are left as they are.
     #[arg(long)]
     to: PathBuf,
+    /// The paper of script.pdf: a4 or letter.
+    #[arg(long, default_value = "a4")]
+    paper: Paper,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<String, Failure> {
@@ -29,27 +33,29 @@ pub(super) fn run(arguments: &Arguments) -> Result<String, Failure> {
     let plan = Plan::new(&spec).map_err(|error| failed(&error))?;
     let json = plan.to_json().map_err(|error| failed(&error))?;
     let script = plan.script(&spec).map_err(|error| failed(&error))?;
-    let (plan_path, script_path) = (
-        arguments.to.join("plan.json"),
-        arguments.to.join("script.txt"),
-    );
-    write_new(&plan_path, &json)?;
-    write_new(&script_path, &script)?;
-    let steps = plan.steps().count();
+    let printed = plan.printed_script(&spec, arguments.paper);
+    let printed = printed.map_err(|error| failed(&error))?;
+    let files: [(&str, &[u8]); 3] = [
+        ("plan.json", json.as_bytes()),
+        ("script.txt", script.as_bytes()),
+        ("script.pdf", &printed),
+    ];
+    for (name, bytes) in files {
+        write_new(&arguments.to.join(name), bytes)?;
+    }
+    let (steps, to) = (plan.steps().count(), arguments.to.display());
     Ok(format!(
-        "{steps} steps: {} and {}\n",
-        plan_path.display(),
-        script_path.display()
+        "{steps} steps: plan.json, script.txt and script.pdf in {to}\n"
     ))
 }
 
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(path)
         .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
+            file.write_all(bytes)?;
             file.sync_all()
         });
     written.map_err(|error| format!("{}: {error}", path.display()))

@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use super::Plan;
 use super::spec::Spec;
 use super::step::Step;
+use crate::paper::{MARGIN, Page, Paper, Weight};
 use crate::pgp_words;
 
-/// Columns of a page of text.
-const WIDTH: usize = 100;
+/// Letters of a line: as many as fit on a page in a size that is read at arm's length.
+const WIDTH: usize = 78;
 
 /// What stands in the script for a step.
 struct Instruction {
@@ -18,44 +19,105 @@ struct Instruction {
 }
 
 pub(super) fn text(plan: &Plan, spec: &Spec) -> String {
-    let mut out = String::new();
-    let _ = writeln!(out, "{}\n\nSpec, SHA-256:", plan.title());
-    for line in pgp_words::lines(&plan.spec().0) {
-        let _ = writeln!(out, "  {line}");
+    let rule = format!("\n{}\n", "-".repeat(WIDTH));
+    blocks(plan, spec).join(&rule)
+}
+
+/// The script's pages.
+pub(super) fn pages(plan: &Plan, spec: &Spec, paper: Paper) -> Vec<Page> {
+    const SIZE: f32 = 10.5;
+    const LEADING: f32 = 14.0;
+    let (width, height) = paper.size();
+    let bottom = MARGIN + 2.0 * LEADING;
+    let mut pages = Vec::new();
+    let mut page = Page::new();
+    let mut y = height - MARGIN - LEADING;
+    for block in blocks(plan, spec) {
+        let lines = u16::try_from(block.lines().count()).unwrap_or(u16::MAX);
+        // A step stands on one page, where it fits on one.
+        let fits = y - f32::from(lines) * LEADING >= bottom;
+        if !fits && y < height - MARGIN - 2.0 * LEADING {
+            pages.push(std::mem::take(&mut page));
+            y = height - MARGIN - LEADING;
+        }
+        for (index, line) in block.lines().enumerate() {
+            if y < bottom {
+                pages.push(std::mem::take(&mut page));
+                y = height - MARGIN - LEADING;
+            }
+            let weight = if index == 0 {
+                Weight::Bold
+            } else {
+                Weight::Regular
+            };
+            page.text(MARGIN, y, SIZE, weight, line);
+            y -= LEADING;
+        }
+        page.rule(MARGIN, y + LEADING / 2.0, width - 2.0 * MARGIN);
+        y -= LEADING;
     }
-    let _ = writeln!(out, "\nPresent:");
+    pages.push(page);
+    let count = pages.len();
+    for (number, page) in (1..).zip(&mut pages) {
+        let foot = format!(
+            "spec {:.16}   page {number} of {count}",
+            plan.spec().to_string()
+        );
+        page.text(MARGIN, MARGIN, SIZE, Weight::Regular, &foot);
+    }
+    pages
+}
+
+/// What stands before the steps, and each step.
+fn blocks(plan: &Plan, spec: &Spec) -> Vec<String> {
+    let mut head = String::new();
+    paragraph(&mut head, "", plan.title());
+    head.push_str("\nSpec, SHA-256:\n");
+    for line in pgp_words::lines(&plan.spec().0) {
+        paragraph(&mut head, "", &line);
+    }
+    head.push_str("\nPresent:\n");
     for role in spec.roles() {
+        paragraph(&mut head, "", &format!("{}: {}", role.name, role.person));
         let _ = writeln!(
-            out,
-            "  {:<20} {:<30} initials {:<5} signature ____________________",
-            role.name, role.person, role.initials
+            head,
+            "  initials {:<6} signature ______________________________\n",
+            role.initials
         );
     }
+    let mut blocks = vec![head];
     let blanks: Vec<String> = spec
         .roles()
         .iter()
         .map(|role| format!("{} ______", role.initials))
         .collect();
-    let blanks = blanks.join("   ");
+    let blanks = format!("time (UTC) ________ {}", blanks.join(" "));
     for (number, step) in plan.steps() {
-        let _ = writeln!(out, "\n{}", "-".repeat(WIDTH));
-        let secret = if plan.in_block(number) {
-            "   [secrets in memory: a crash voids the block]"
-        } else {
-            ""
-        };
-        let _ = writeln!(out, "Step {number}: {step}{secret}");
+        let mut block = String::new();
+        let _ = writeln!(block, "Step {number}: {step}");
         let Instruction { act, see } = instruction(step, spec);
-        paragraph(&mut out, "do", &act);
-        paragraph(&mut out, "see", &see);
-        let _ = writeln!(out, "  time ________   {blanks}");
+        paragraph(&mut block, "do", &act);
+        paragraph(&mut block, "see", &see);
+        if plan.in_block(number) {
+            paragraph(
+                &mut block,
+                "",
+                "Secrets are in memory: a crash here voids the wrap key and its shares.",
+            );
+        }
+        paragraph(&mut block, "", &blanks);
+        blocks.push(block);
     }
-    out
+    blocks
 }
 
-/// Broken between words, behind its name.
+/// Broken between words, behind its name where it has one.
 fn paragraph(out: &mut String, name: &str, text: &str) {
-    let mut line = format!("  {name:<5}");
+    let mut line = if name.is_empty() {
+        "  ".to_owned()
+    } else {
+        format!("  {name:<5}")
+    };
     let indent = line.len();
     for word in text.split_whitespace() {
         if line.len() + 1 + word.len() > WIDTH && line.len() > indent {

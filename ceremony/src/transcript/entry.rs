@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::commitment::Commitment;
 use crate::moment::Moment;
 
 /// A SHA-256, written as 64 digits of `0-9 a-f`.
@@ -134,8 +135,8 @@ pub enum Event {
         custodian: String,
         /// The serial number of its tamper-evident bag or bags, or the name of its file.
         bag: String,
-        /// The salted commitment of it.
-        commitment: Digest,
+        /// The salted commitment to it.
+        commitment: Commitment,
     },
     /// A share was read back, and is the one that was split.
     Acknowledged {
@@ -261,7 +262,8 @@ impl fmt::Display for Event {
                 let (custodian, bag) = (custodian.escape_debug(), bag.escape_debug());
                 write!(
                     f,
-                    "{share} handed to {custodian} in {bag}, commitment {commitment}"
+                    "{share} handed to {custodian} in {bag}, commitment {}, salt {}",
+                    commitment.digest, commitment.salt
                 )
             }
             Self::Acknowledged { share } => write!(f, "{share} read back"),

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::Command;
 
 use hsm_ceremony::Moment;
+use hsm_ceremony::commitment::Commitment;
 use hsm_ceremony::transcript::lineage::{Standing, lineage};
 use hsm_ceremony::transcript::{
     Damage, Digest, Event, FileError, ShareId, SplitGroup, Transcript, read,
@@ -228,7 +229,10 @@ fn handed(group: u8, member: u8, custodian: &str) -> Event {
         share: share(group, member),
         custodian: custodian.to_owned(),
         bag: format!("B{group}{member}"),
-        commitment: Digest::of(b"share"),
+        commitment: Commitment {
+            salt: Digest::NONE,
+            digest: Digest::of(b"share"),
+        },
     }
 }
 

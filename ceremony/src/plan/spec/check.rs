@@ -54,6 +54,12 @@ fn text(place: &str, text: &str) -> Result<(), Error> {
             ),
         );
     }
+    if let Some(letter) = text.chars().find(|letter| u32::from(*letter) > 0xFF) {
+        return wrong(
+            place,
+            format!("{text:?}: {letter:?} cannot be printed, only Latin-1 can"),
+        );
+    }
     Ok(())
 }
 
