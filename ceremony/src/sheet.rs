@@ -94,9 +94,10 @@ impl Sheet<'_> {
             "",
             "Never photograph or copy it.",
             "The code holds the same words.",
-            "Two people, one bag each:",
-            "note a broken seal, and tell",
-            "the ceremony administrator.",
+            "",
+            "Where the seal of its bag is",
+            "broken, tell the ceremony's",
+            "administrator at once.",
         ] {
             page.text(beside, line, 11.0, Weight::Regular, text);
             line -= 16.0;
