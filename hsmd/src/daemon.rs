@@ -1,21 +1,19 @@
 //! The daemon: puts the parts together, serves until told to stop, and stops cleanly.
 
+mod policy;
 mod server;
 mod stop;
 mod upkeep;
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hsm_journal::Tail;
-use hsm_policy::grants::Policy;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
-use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -26,6 +24,7 @@ use crate::audit;
 use crate::config::{self, Config};
 use crate::devices;
 use crate::guard::{self, Guard};
+use crate::in_force::{self, InForce};
 use crate::keyring::Device;
 use crate::ledger::{self, Ledger};
 use crate::line::Line;
@@ -43,14 +42,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Why the daemon did not start, or did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The policy document cannot be read or is wrong.
-    #[error("policy {}: {reason}", path.display())]
-    Policy {
-        /// The document.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
+    /// No policy can be put in force.
+    #[error(transparent)]
+    Policy(#[from] in_force::Error),
     /// The journal cannot be opened.
     #[error(transparent)]
     Journal(#[from] hsm_journal::Error),
@@ -119,7 +113,11 @@ impl Daemon {
     ///
     /// See [`Error`]: nothing is served then.
     pub async fn open(config: &Config, devices: Vec<Device>) -> Result<Self, Error> {
-        let (policy, policy_digest) = read_policy(config)?;
+        let unsigned = config
+            .policy
+            .as_deref()
+            .map(InForce::unsigned)
+            .transpose()?;
         let certificates = Certificates::load(&config.listen)?;
         let keyring = devices::keyring(config, devices)?;
         let metrics = Metrics::new(config.has_mock(), certificates.expires());
@@ -136,8 +134,13 @@ impl Daemon {
         let admin =
             admin_socket::bind(socket).map_err(socket_error("admin.socket", socket.display()))?;
         // Last of all, since every start begins a segment.
+        let in_force = Mutex::new(unsigned);
         let opening = anchor::open(config, keyring.devices(), |admit| {
-            open_guard_if(config, Some(&metrics), admit)
+            let admit = |state: &guard::State| {
+                admit(state)?;
+                policy::find(config, state, &in_force).map_err(|error| error.to_string())
+            };
+            open_guard_if(config, Some(&metrics), &admit)
         });
         let opened = opening.await.inspect_err(|_| {
             let _ = std::fs::remove_file(socket);
@@ -155,7 +158,12 @@ impl Daemon {
         }
         let stopped = guard.inspect(guard::State::stopped)?;
         devices::pin(keyring.devices(), &guard)?;
-        guard.inspect(|state| expect_signatures(&metrics, &policy, state))?;
+        let in_force = in_force
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let in_force = in_force.unwrap_or_else(InForce::nothing);
+        policy::tell_of(&in_force, config);
+        guard.inspect(|state| expect_signatures(&metrics, &in_force, state))?;
         for (key, chain) in guard.inspect(guard::State::contested)? {
             metrics.contested(&key, &chain);
             tracing::error!(
@@ -167,21 +175,20 @@ impl Daemon {
         let about = About {
             started: SystemTime::now(),
             mock: config.has_mock(),
-            policy_path: config.policy.display().to_string(),
-            policy_digest,
-            journal_directory: config.state_dir.display().to_string(),
+            state_dir: config.state_dir.clone(),
             anchor: config.state.anchor.name().to_owned(),
             anchor_status: keeper.as_ref().map(anchor::Keeper::status),
             address: listener.address(),
         };
         guard
             .record_durably(
-                Event::DaemonStarted(started_entry(config, &about)),
+                Event::DaemonStarted(started_entry(config, &in_force)),
                 about.started,
             )
             .await?;
-        let ledger = Ledger::new(config.ledger.as_ref(), &guard, config.deadline)?;
-        let line = Line::new(policy, keyring, guard, ledger, metrics, config.deadline);
+        let ledger =
+            Ledger::new(config.ledger.as_ref(), &guard, config.deadline)?.with_metrics(&metrics);
+        let line = Line::new(in_force, keyring, guard, ledger, metrics, config.deadline);
         Ok(Self {
             line: Arc::new(line),
             listener,
@@ -236,9 +243,11 @@ impl Daemon {
         tasks.spawn(async {
             let _ = broken.send(ticking.await);
         });
+        let (line, certificates) = (self.line.clone(), self.certificates.clone());
+        let admin = Arc::new(AdminService::new(line, certificates, self.about));
         tasks.spawn(admin_socket::serve(
             self.admin,
-            AdminService::new(self.line.clone(), self.certificates.clone(), self.about),
+            admin.clone(),
             done(&stopped),
         ));
         let (line, stopping) = (self.line.clone(), done(&stopped));
@@ -246,6 +255,7 @@ impl Daemon {
         let mut signer = tokio::spawn(serve_signer(
             self.listener,
             self.line.clone(),
+            admin,
             health_service,
             self.reflection,
             done(&stopped),
@@ -336,36 +346,9 @@ fn open_guard_if(
     Ok(Guard::new(opened.state, opened.journal))
 }
 
-/// Reads the policy document, and holds it against the configuration's keys.
-///
-/// # Errors
-///
-/// [`Error::Policy`], also where it grants a key that the configuration does not have.
-pub fn read_policy(config: &Config) -> Result<(Policy, Vec<u8>), Error> {
-    let wrong = |reason: String| Error::Policy {
-        path: config.policy.clone(),
-        reason,
-    };
-    let text = std::fs::read_to_string(&config.policy).map_err(|error| wrong(error.to_string()))?;
-    let policy = Policy::parse(&text).map_err(|error| wrong(error.to_string()))?;
-    let known: HashSet<&str> = config.keys.iter().map(|key| key.name.as_str()).collect();
-    for grant in policy.grants() {
-        if !known.contains(grant.key().as_str()) {
-            return Err(wrong(format!(
-                "line {}: it grants key {}, and {} has no [[key]] of that name: correct the name, \
-                 or add the key",
-                grant.line(),
-                grant.key(),
-                config.file.display()
-            )));
-        }
-    }
-    Ok((policy, Sha256::digest(text.as_bytes()).to_vec()))
-}
-
 /// Makes the series of keys that signed before, so that they are there from the start.
-fn expect_signatures(metrics: &Metrics, policy: &Policy, state: &guard::State) {
-    for grant in policy.grants() {
+fn expect_signatures(metrics: &Metrics, in_force: &InForce, state: &guard::State) {
+    for grant in in_force.policy.grants() {
         let (key, chain) = (grant.key().as_str(), grant.chain_id());
         let mark = state
             .pinned(key)
@@ -378,12 +361,13 @@ fn expect_signatures(metrics: &Metrics, policy: &Policy, state: &guard::State) {
     }
 }
 
-fn started_entry(config: &Config, about: &About) -> wire::DaemonStarted {
+fn started_entry(config: &Config, in_force: &InForce) -> wire::DaemonStarted {
     let mock = config.devices.iter().filter(|device| device.is_mock());
     wire::DaemonStarted {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         mock_devices: mock.map(|device| device.name.clone()).collect(),
-        policy_digest: about.policy_digest.clone(),
+        policy_digest: in_force.sha256.clone(),
+        policy_unsigned: in_force.is_unsigned(),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::advisories::{Advisories, Advisory};
 use crate::anchor;
 use crate::audit::Report;
 use crate::guard::{self, AuditMark, Guard};
+use crate::in_force::InForce;
 use crate::keyring::{Device, Key, Keyring};
 use crate::line::Line;
 
@@ -66,9 +67,45 @@ pub async fn findings(
             ),
         );
     }
+    of_policy(&mut About::new("policy", "", &mut findings), &line.policy());
+    let freezes = line.guard().inspect(|state| {
+        let freezes = state.freezes();
+        freezes
+            .map(|(frozen, freeze)| (frozen.name().to_owned(), freeze.by.clone()))
+            .collect::<Vec<_>>()
+    })?;
+    for (key, by) in &freezes {
+        About::new("key", key, &mut findings).warn(
+            "frozen",
+            format!("{by} froze it: nothing is signed until officers sign for `hsmd thaw`"),
+        );
+    }
     let mut about = About::new("certificate", "", &mut findings);
     of_certificate(&mut about, certificate_expires, SystemTime::now());
     Ok(findings)
+}
+
+fn of_policy(about: &mut About<'_>, in_force: &InForce) {
+    const CHECK: &str = "in_force";
+    let version = in_force.version();
+    if in_force.is_unsigned() {
+        about.warn(CHECK, "nobody signed it: for development only");
+    } else if version == 0 {
+        about.problem(
+            CHECK,
+            "none was loaded, so that nothing is signed: `hsmd policy load`",
+        );
+    } else if in_force.is_old(SystemTime::now()) {
+        about.problem(
+            CHECK,
+            format!(
+                "version {version} is old: the last moment at which it could be loaded has passed. It stays in force; \
+                 have officers sign a newer one: `hsmd policy sign-request`"
+            ),
+        );
+    } else {
+        about.ok(CHECK, format!("version {version}"));
+    }
 }
 
 /// The advisories that cover a device and the configuration's keys in it.
@@ -315,8 +352,9 @@ async fn audit_options(about: &mut About<'_>, device: &Device) {
 }
 
 fn of_key(about: &mut About<'_>, key: &Key, line: &Line) -> Result<(), guard::Error> {
-    let granted: BTreeSet<&str> = line
-        .policy()
+    let in_force = line.policy();
+    let granted: BTreeSet<&str> = in_force
+        .policy
         .grants()
         .filter(|grant| grant.key().as_str() == key.name())
         .map(|grant| grant.chain_id().as_str())

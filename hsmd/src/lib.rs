@@ -17,6 +17,7 @@ pub mod devices;
 pub mod doctor;
 pub mod guard;
 pub mod hardening;
+pub mod in_force;
 pub mod key;
 pub mod keyring;
 pub mod ledger;

@@ -74,6 +74,10 @@ impl Computer {
         let list = list.to_str().unwrap();
         let init = ["state", "init", "--officers", list, "--threshold", "2"];
         daemon.succeed(&init, allow_root());
+        let signed = officers.sign("policy", &daemon.policy_request(), &["ada", "bob"]);
+        let signed = signed.iter().map(String::as_str);
+        let load: Vec<&str> = ["policy", "load"].into_iter().chain(signed).collect();
+        daemon.succeed(&load, allow_root());
         daemon.start();
         daemon.init_key(KEY, CHAIN, 0);
         let sentry = daemon.authority().sentry("a");
@@ -199,7 +203,8 @@ fn copy(from: &Path, to: &Path) {
         let path = file.unwrap().path();
         let name = path.file_name().unwrap().to_owned();
         // Others come and go while hsmd prepares its next segment.
-        if is_segment(&path) || name == "head" {
+        let is_policy = name.to_str().unwrap().starts_with("policy-");
+        if is_segment(&path) || is_policy || name == "head" {
             std::fs::copy(&path, to.join(name)).unwrap();
         }
     }
@@ -476,6 +481,54 @@ fn an_advance_that_a_crash_interrupted_is_completed() {
     computer.daemon.start();
     assert_eq!(computer.anchor()["counter"], before + 1);
     computer.sign(WINDOW * 3, 1).unwrap();
+}
+
+#[test]
+fn an_advance_that_a_crash_left_with_two_objects_in_the_yubihsm_counts_and_is_tidied_up() {
+    let Some(mut computer) = Computer::set_up(Kind::Yubihsm) else {
+        return;
+    };
+    let file = computer.scratch.path().join("mock.state");
+    let anchors = || {
+        let mut found = Vec::new();
+        edit_mock(&file, |state| {
+            let objects = state["objects"].as_array().unwrap().iter();
+            // Type 1: opaque.
+            found = objects
+                .filter(|object| object["kind"] == 1)
+                .cloned()
+                .collect();
+        });
+        found
+    };
+    computer.sign(1, 1).unwrap();
+    computer.daemon.kill();
+    let mut old = anchors();
+    assert_eq!(old.len(), 1);
+    computer.daemon.start();
+    computer.sign(WINDOW * 3, 1).unwrap();
+    let counter = computer.anchor()["counter"].clone();
+    computer.daemon.kill();
+    assert_ne!(anchors(), old);
+    // The new object was put, and the old one not deleted.
+    let spare = 4711;
+    old[0]["id"] = spare.into();
+    edit_mock(&file, |state| {
+        state["objects"].as_array_mut().unwrap().append(&mut old);
+    });
+    computer.daemon.start();
+    assert_eq!(
+        computer.anchor()["counter"],
+        counter,
+        "the higher one counts"
+    );
+    computer.assert_refused(WINDOW * 3, 2, Reason::DoubleSign);
+    computer.sign(WINDOW * 6, 1).unwrap();
+    computer.daemon.kill();
+    let left = anchors();
+    assert!(left.len() == 1 && left[0]["id"] != spare, "{left:?}");
+    computer.daemon.start();
+    computer.sign(WINDOW * 6 + 1, 1).unwrap();
 }
 
 #[test]

@@ -97,10 +97,10 @@ fn an_unknown_field_is_refused_with_its_name_and_line() {
 #[test]
 fn a_missing_file_is_refused_with_key_and_path() {
     let (_scratch, daemon) = set_up();
-    replace(&daemon.config(), "policy.toml", "no-policy.toml");
+    replace(&daemon.config(), "ca/ca.pem", "ca/no-ca.pem");
     assert_refused(
         daemon.command(&["check"]),
-        &["policy", "no-policy.toml", "No such file"],
+        &["listen.client_ca", "no-ca.pem", "No such file"],
     );
 }
 
@@ -133,29 +133,27 @@ fn a_contradictory_value_is_refused_with_key_value_and_remedy() {
 #[test]
 fn a_policy_that_grants_an_unknown_key_is_refused() {
     let (scratch, daemon) = set_up();
-    replace(
-        &scratch.path().join("policy.toml"),
-        "key = \"val0\"",
-        "key = \"val9\"",
-    );
-    assert_refused(
-        daemon.command(&["check"]),
-        &["policy.toml", "line 1", "val9"],
-    );
+    let draft = scratch.path().join("policy.toml");
+    replace(&draft, "key = \"val0\"", "key = \"val9\"");
+    for command in ["check", "sign-request"] {
+        assert_refused(
+            daemon.command(&["policy", command, draft.to_str().unwrap()]),
+            &["policy.toml", "line 1", "val9"],
+        );
+    }
 }
 
 #[test]
 fn a_policy_with_an_unknown_field_is_refused() {
     let (scratch, daemon) = set_up();
-    replace(
-        &scratch.path().join("policy.toml"),
-        "kinds =",
-        "max_hight_jump = 5\nkinds =",
-    );
-    assert_refused(
-        daemon.command(&["check"]),
-        &["policy.toml", "max_hight_jump"],
-    );
+    let draft = scratch.path().join("policy.toml");
+    replace(&draft, "kinds =", "max_hight_jump = 5\nkinds =");
+    for command in ["check", "sign-request"] {
+        assert_refused(
+            daemon.command(&["policy", command, draft.to_str().unwrap()]),
+            &["policy.toml", "max_hight_jump"],
+        );
+    }
 }
 
 #[test]
@@ -232,9 +230,10 @@ fn a_journal_without_its_first_segment_is_shown_from_where_it_begins() {
 
 #[test]
 fn state_is_not_created_over_state() {
-    let (_scratch, daemon) = set_up();
-    let mut command = daemon.command(&["state", "init"]);
-    command.args(allow_root());
+    let (scratch, daemon) = set_up();
+    let list = scratch.path().join("officer.pub");
+    let mut command = daemon.command(&["state", "init", "--threshold", "1"]);
+    command.arg("--officers").arg(list).args(allow_root());
     assert_refused(command, &["exists", "only created in an empty directory"]);
 }
 
@@ -387,6 +386,8 @@ fn output_that_nobody_reads_ends_a_command_quietly() {
         &["state", "show"],
         &["state", "show", "--json"],
         &["state", "officers"],
+        &["policy", "show"],
+        &["policy", "show", "--json"],
         &["state", "export"],
         &["key", "list"],
         &["key", "show", KEY],

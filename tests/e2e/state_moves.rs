@@ -433,6 +433,9 @@ fn create_with(directory: &Path, daemon: &Daemon, board: &Board) {
         "2",
     ];
     done(daemon, &as_root(&init));
+    let policy = daemon.policy_request();
+    let signed = board.sign("policy@hsmd", &policy, &["ada", "bob"]);
+    done(daemon, &with(&["policy", "load"], &signed));
 }
 
 #[test]
@@ -454,11 +457,11 @@ fn officers_are_named_at_the_start_and_replaced_by_enough_of_them_only() {
     ];
     let document = done(&daemon, &request);
     let set = ["state", "set-officers"];
-    let both = old.sign("set-officers@hsmd", &document, &["ada", "cleo"]);
-    let words = ["needs officers", "has none", "hsmd state init --officers"];
-    refused(&daemon, &with(&set, &both), &words);
+    let one = old.sign("set-officers@hsmd", &document, &["ada"]);
+    refused(&daemon, &with(&set, &one), &["no officer's key"]);
 
     create_with(directory, &daemon, &old);
+    let both = old.sign("set-officers@hsmd", &document, &["ada", "cleo"]);
     refused(&daemon, &with(&set, &both), &["deployment"]);
     let document = done(&daemon, &request);
     let one = old.sign("set-officers@hsmd", &document, &["ada"]);

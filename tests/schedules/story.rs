@@ -216,6 +216,7 @@ async fn reserve(guard: &Guard, message: &Message) -> Result<guard::Reservation,
         public_key: &public_key,
         message,
         max_height_jump: 1000,
+        terms: guard::Terms::default(),
     };
     guard.reserve(ask, SystemTime::now()).await
 }

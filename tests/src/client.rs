@@ -53,12 +53,7 @@ impl Client {
             .enable_all()
             .build()
             .expect("a runtime");
-        let connector = Connector {
-            address,
-            tls: TlsConnector::from(Arc::new(tls(ca, identity))),
-        };
-        let endpoint = Endpoint::from_static("http://localhost");
-        let channel = runtime.block_on(async { endpoint.connect_with_connector_lazy(connector) });
+        let channel = runtime.block_on(async { channel(address, ca, identity) });
         Self {
             runtime,
             signer: SignerClient::new(channel.clone()),
@@ -77,6 +72,20 @@ impl Client {
     {
         self.runtime
             .block_on(call(self.signer.clone()))
+            .map(Response::into_inner)
+    }
+
+    /// Makes one call of another service, whose client `call` makes over the connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    pub fn call_over<T, F>(&self, call: impl FnOnce(Channel) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.runtime
+            .block_on(call(self.channel.clone()))
             .map(Response::into_inner)
     }
 
@@ -122,6 +131,17 @@ impl Client {
             ends
         })
     }
+}
+
+/// A connection that trusts `ca` and shows this certificate, or none; opened by its first request. To be called within a
+/// runtime.
+#[must_use]
+pub fn channel(address: SocketAddr, ca: &Path, identity: Option<&Identity>) -> Channel {
+    let connector = Connector {
+        address,
+        tls: TlsConnector::from(Arc::new(tls(ca, identity))),
+    };
+    Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector)
 }
 
 /// The machine-readable reason in a status of hsmd.

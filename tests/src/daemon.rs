@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::authority::{Authority, Identity, TRUST_DOMAIN, write_private};
 use crate::binaries::{binary, softhsm_module};
+use crate::policy;
 use crate::process::{PATIENCE, Process, free_port, wait_for};
 use crate::softhsm;
 
@@ -38,6 +39,8 @@ pub struct Daemon {
     metrics_port: u16,
     /// The `[state]` section.
     state_section: String,
+    /// The policy, as a draft.
+    policy: String,
     process: Option<Process>,
 }
 
@@ -47,7 +50,7 @@ impl Daemon {
     ///
     /// # Panics
     ///
-    /// If `hsmd state init` fails.
+    /// If a command of hsmd fails.
     #[must_use]
     pub fn set_up(directory: &Path, hsm: Hsm, keys: &[&str], policy: &str) -> Self {
         let device = match hsm {
@@ -114,7 +117,7 @@ impl Daemon {
         anchor: &str,
     ) -> Self {
         let daemon = Self::prepare(directory, hsm, device, keys, algorithm, policy, anchor);
-        daemon.succeed(&["state", "init"], allow_root());
+        daemon.create_state();
         daemon
     }
 
@@ -135,12 +138,40 @@ impl Daemon {
             port: free_port(),
             metrics_port: free_port(),
             state_section: format!("[state]\n{anchor}"),
+            policy: policy.to_owned(),
             process: None,
         };
         let server = daemon.authority.signer("hsmd");
         daemon.write("hsmd.toml", &daemon.configuration(&server, device, keys));
         daemon.write("policy.toml", policy);
         daemon
+    }
+
+    /// Creates the state, with the harness's officer, who signs the policy.
+    ///
+    /// # Panics
+    ///
+    /// If a command fails.
+    pub fn create_state(&self) {
+        policy::create_state(&self.directory, &|arguments| self.command(arguments));
+        self.load_policy(&self.policy);
+    }
+
+    /// Has the harness's officer sign this draft, and loads it.
+    ///
+    /// # Panics
+    ///
+    /// If a command fails.
+    pub fn load_policy(&self, draft: &str) {
+        policy::load(&self.directory, draft, &|arguments| self.command(arguments));
+    }
+
+    /// The policy as officers are to sign it, of the next version.
+    #[must_use]
+    pub fn policy_request(&self) -> String {
+        policy::request(&self.directory, &self.policy, &|arguments| {
+            self.command(arguments)
+        })
     }
 
     /// Who issues certificates that this hsmd accepts.
@@ -348,7 +379,7 @@ impl Daemon {
             private_key,
         } = server;
         let mut text = format!(
-            "state_dir = {:?}\npolicy = {:?}\n\
+            "state_dir = {:?}\n\
              [listen]\naddress = \"127.0.0.1:{port}\"\ncertificate = {certificate:?}\n\
              private_key = {private_key:?}\nclient_ca = {:?}\ntrust_domain = {TRUST_DOMAIN:?}\n\
              [admin]\nsocket = {:?}\n\
@@ -356,7 +387,6 @@ impl Daemon {
              {state_section}\
              [[device]]\nname = \"hsm\"\n{device}",
             directory.join("state"),
-            directory.join("policy.toml"),
             self.authority.certificate(),
             directory.join("admin.sock"),
         );

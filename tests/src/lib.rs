@@ -17,6 +17,7 @@
 //! | [`node`] | plays a CometBFT node towards a signer: the privval protocol over UNIX sockets and TCP |
 //! | [`pair`] | two hsmd with one key, which share its mark through etcd |
 //! | [`officers`] | officers, and what they sign with ssh-keygen |
+//! | [`policy`] | an officer without ssh-keygen, for the policies of all tests |
 //! | [`process`] | child processes, their logs, and waiting |
 //! | [`sentry`] | a running hsm-sentry |
 //! | [`sign_bytes`] | canonical sign bytes by tendermint-proto, and the verification of signatures |
@@ -48,7 +49,9 @@ pub mod namespace;
 pub mod node;
 pub mod officers;
 pub mod pair;
+pub mod policy;
 pub mod process;
+pub mod security_key;
 pub mod sentry;
 pub mod sign_bytes;
 pub mod softhsm;

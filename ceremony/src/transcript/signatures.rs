@@ -25,7 +25,7 @@ pub fn check_signatures(
     {
         return Err(Error::Open);
     }
-    let signers = roles.signers_of(NAMESPACE, transcript, signatures)?;
+    let signers = roles.signers(NAMESPACE, transcript, signatures)?;
     Ok((signers, head))
 }
 

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::tree::Hash;
+use crate::tree::{Hash, leaf_hash};
 
 /// Frames begin on multiples of this many bytes: the unit that every drive writes whole, so that
 /// writing a frame never touches a sector of an earlier one.
@@ -100,10 +100,11 @@ pub(crate) fn size(payload: usize) -> u64 {
     (PREFIX as u64 + payload as u64).next_multiple_of(SECTOR)
 }
 
-/// The frame's bytes, padded with zeros to whole sectors, and its digest.
-pub(crate) fn encode(header: &Header, payload: &[u8]) -> (Vec<u8>, Hash) {
+/// The frame's bytes, padded with zeros to whole sectors, and its digest, which covers `covered`: of a
+/// snapshot the payload, of entries the hashes of their leaves.
+pub(crate) fn encode(header: &Header, payload: &[u8], covered: &[u8]) -> (Vec<u8>, Hash) {
     let fields = header.encode();
-    let digest = digest(&fields, payload);
+    let digest = digest(&fields, covered);
     let padding = size(payload.len()) - (PREFIX + payload.len()) as u64;
     let mut bytes = Vec::with_capacity(PREFIX + payload.len() + padding as usize);
     bytes.extend_from_slice(&fields);
@@ -113,11 +114,11 @@ pub(crate) fn encode(header: &Header, payload: &[u8]) -> (Vec<u8>, Hash) {
     (bytes, digest)
 }
 
-/// SHA-256 over the fields and the payload.
-pub(crate) fn digest(fields: &[u8], payload: &[u8]) -> Hash {
+/// SHA-256 over the fields and what else is covered.
+pub(crate) fn digest(fields: &[u8], covered: &[u8]) -> Hash {
     Sha256::new()
         .chain_update(fields)
-        .chain_update(payload)
+        .chain_update(covered)
         .finalize()
         .into()
 }
@@ -132,6 +133,30 @@ pub(crate) fn encode_leaves(leaves: &[Vec<u8>]) -> Vec<u8> {
         payload.extend_from_slice(leaf);
     }
     payload
+}
+
+/// The frame of leaves.
+pub(crate) struct Entries {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Hash,
+    /// Of the leaves, in order.
+    pub(crate) hashes: Vec<Hash>,
+}
+
+/// The frame of these leaves.
+pub(crate) fn encode_entries(header: &Header, leaves: &[Vec<u8>]) -> Entries {
+    let payload = encode_leaves(leaves);
+    let hashes: Vec<Hash> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+    let header = Header {
+        length: payload.len() as u64,
+        ..header.clone()
+    };
+    let (bytes, digest) = encode(&header, &payload, hashes.as_flattened());
+    Entries {
+        bytes,
+        digest,
+        hashes,
+    }
 }
 
 /// Bytes that these leaves take up in a payload.
@@ -168,7 +193,7 @@ mod tests {
             length: 4,
             previous: [0xab; 32],
         };
-        let (bytes, digest) = encode(&header, &encode_leaves(&[b"hi".to_vec()]));
+        let Entries { bytes, digest, .. } = encode_entries(&header, &[b"hi".to_vec()]);
         let fields = [
             "48534d4a4e4c0102",
             "0000000000000003",
@@ -183,7 +208,11 @@ mod tests {
         assert_eq!(bytes[80..112], digest);
         assert_eq!(bytes[112..116], *b"\x00\x02hi");
         assert_eq!(bytes[116..], [0; 512 - 116]);
-        let by_hand: Hash = Sha256::digest([&bytes[..80], &bytes[112..116]].concat()).into();
+        let leaf: Hash = Sha256::digest(b"\x00hi").into();
+        let by_hand: Hash = Sha256::digest([&bytes[..80], &leaf].concat()).into();
+        assert_eq!(digest, by_hand);
+        let (snapshot, digest) = encode(&header, b"state", b"state");
+        let by_hand: Hash = Sha256::digest([&snapshot[..80], b"state"].concat()).into();
         assert_eq!(digest, by_hand);
     }
 
@@ -199,7 +228,7 @@ mod tests {
             let kind = if snapshot { Kind::Snapshot } else { Kind::Entries };
             let header = Header { kind, segment, salt, sequence, first, length, previous };
             let payload = encode_leaves(&leaves);
-            let (bytes, digest) = encode(&header, &payload);
+            let (bytes, digest) = encode(&header, &payload, &payload);
             prop_assert_eq!(bytes.len() as u64, size(payload.len()));
             let prefix: [u8; PREFIX] = bytes[..PREFIX].try_into().unwrap();
             prop_assert_eq!(Header::decode(&prefix), Some((header, digest)));

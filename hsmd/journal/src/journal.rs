@@ -36,6 +36,15 @@ impl Ticket {
     }
 }
 
+/// A caller at work: see [`Journal::at_work`].
+pub struct AtWork<'a>(&'a Shared);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.at_work(false);
+    }
+}
+
 /// How a journal stands.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -95,6 +104,15 @@ impl Journal {
             Ok(written) => written.map_err(Error::NotDurable),
             Err(_) => Err(self.shared.stopped()),
         }
+    }
+
+    /// Says that a caller works on something for which an entry became durable, until what is returned is dropped.
+    /// While at least 16 do, and fewer wait for a flush, flushes wait up to 2 ms for company: what those at work use is
+    /// then taken to be busy with them. Where it is not, as with a second device that idles, that is a delay.
+    #[must_use]
+    pub fn at_work(&self) -> AtWork<'_> {
+        self.shared.at_work(true);
+        AtWork(&self.shared)
     }
 
     /// How the journal stands. Waits for nothing.

@@ -45,8 +45,8 @@ mod tests;
 
 pub use error::{Error, Fault};
 pub use export::{CHECKPOINT, Exported, export, replace_file, verify_export};
-pub use journal::{Journal, Status, Ticket};
-pub use open::{Opened, Options, Tail, create, open, open_if};
+pub use journal::{AtWork, Journal, Status, Ticket};
+pub use open::{Opened, Options, Tail, create, look, open, open_if};
 pub use proof::{is_consistent, root_of_inclusion};
 pub use prove::{Proof, prove_consistency, prove_inclusion, read_proof, write_proof};
 pub use prune::{Pruned, prune};

@@ -17,7 +17,7 @@ use crate::scan::{Next, Scan};
 use crate::segment::{self, Opening, Segment};
 use crate::snapshot::{self, Cut, SnapshotLeaf, is_snapshot_leaf};
 use crate::sync::thread;
-use crate::tree::{Tree, leaf_hash};
+use crate::tree::Tree;
 use crate::writer::{Failure, Observer, Replayed, Writer};
 
 /// How a journal is to work.
@@ -96,6 +96,21 @@ pub fn open_if<S: State>(
     admit: impl FnOnce(&S) -> Result<(), String>,
 ) -> Result<Opened<S>, Error> {
     open_on(Disk::default(), directory, options, admit)
+}
+
+/// What replaying the journal in `directory` yields, for whoever only looks. Nothing is written.
+///
+/// # Errors
+/// As [`open`], and [`Error::Locked`] while the journal is in use.
+pub fn look<S: State>(directory: &Path) -> Result<S, Error> {
+    if segment::list(directory)?.is_empty() {
+        return Err(Error::Missing(directory.to_owned()));
+    }
+    let _lock = Lock::take(directory)?;
+    let highest = segment::list(directory)?.pop();
+    let number = highest.ok_or_else(|| Error::Missing(directory.to_owned()))?;
+    let (replayed, _) = replay::<S>(directory, number, &Head::read(directory)?)?;
+    Ok(replayed.state)
 }
 
 pub(crate) fn create_on(
@@ -242,13 +257,13 @@ fn replay<S: State>(
     let mut tree = snapshot.tree;
     let mut used = false;
     let torn = loop {
-        let leaves = match scan.next()? {
-            Next::Leaves(leaves) => leaves,
+        let (leaves, hashes) = match scan.next()? {
+            Next::Leaves(leaves, hashes) => (leaves, hashes),
             Next::End(cut) => break cut,
         };
-        for leaf in leaves {
+        for (leaf, hash) in leaves.into_iter().zip(hashes) {
             let index = tree.size();
-            tree.push(leaf_hash(&leaf));
+            tree.push(hash);
             if !is_snapshot_leaf(&leaf) {
                 used = true;
                 state.apply(index, &leaf).map_err(|reason| Error::State {

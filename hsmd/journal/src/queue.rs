@@ -13,6 +13,12 @@ use crate::tree::Tree;
 /// How long an entry that nobody waits for may stay unwritten.
 const AT_THE_LATEST: Duration = Duration::from_millis(100);
 
+/// With so many callers at work on what they reserved, a flush for few would be one too many: see [`Shared::gather`].
+const COMPANY: usize = 16;
+/// How long a flush waits for company, and how often it is looked whether it came.
+const GATHER: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_micros(200);
+
 /// The least time between two attempts to begin a segment after a fault.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
 
@@ -44,6 +50,8 @@ struct Queue {
     /// Why the writer has ended.
     stopped: Option<String>,
     waiters: Vec<Waiter>,
+    /// How many callers work on what is durable, and will come again.
+    at_work: usize,
     /// All that is durable.
     tree: Tree,
     segment: u64,
@@ -69,6 +77,7 @@ impl Shared {
             closing: false,
             stopped: None,
             waiters: Vec::new(),
+            at_work: 0,
             tree,
             segment: 0,
             flushes: 0,
@@ -176,6 +185,29 @@ impl Shared {
             }
             let left = AT_THE_LATEST.saturating_sub(waited.unwrap_or_default());
             queue = self.wait(queue, left);
+        }
+    }
+
+    /// One caller more, or less, works on what is durable.
+    pub(crate) fn at_work(&self, more: bool) {
+        let mut queue = self.lock();
+        queue.at_work = match more {
+            true => queue.at_work + 1,
+            false => queue.at_work.saturating_sub(1),
+        };
+    }
+
+    /// For the writer, when something should be written: waits, for [`GATHER`] at the most, while more callers are at
+    /// work than wait here. What they work on is busy with them and could not take up more, so that nobody loses by
+    /// it; and one flush serves those who come meanwhile. With fewer than [`COMPANY`] at work nothing is waited for.
+    pub(crate) fn gather(&self) {
+        let begin = Instant::now();
+        let mut queue = self.lock();
+        while queue.at_work >= COMPANY.max(queue.waiters.len())
+            && !queue.closing
+            && begin.elapsed() < GATHER
+        {
+            queue = self.wait(queue, LOOK);
         }
     }
 
@@ -370,5 +402,31 @@ mod tests {
             writer.join().unwrap() - appended
         });
         assert!(took < AT_THE_LATEST / 2, "{took:?}");
+    }
+
+    #[test]
+    fn a_flush_waits_for_company_only_while_many_are_at_work_and_few_wait() {
+        let took = |at_work: usize, waiting: u64| {
+            shortest(|| {
+                let shared = shared();
+                (0..at_work).for_each(|_| shared.at_work(true));
+                let waits: Vec<_> = (0..waiting)
+                    .map(|_| {
+                        let index = shared.append(vec![1]).unwrap();
+                        shared.wait_for(index).unwrap()
+                    })
+                    .collect();
+                let begin = Instant::now();
+                shared.gather();
+                drop(waits);
+                begin.elapsed()
+            })
+        };
+        for (at_work, waiting) in [(0, 1), (1, 1), (COMPANY - 1, 1), (20, 21)] {
+            let took = took(at_work, waiting);
+            assert!(took < GATHER / 2, "{took:?} with {at_work} and {waiting}");
+        }
+        let long = took(COMPANY, 1);
+        assert!(long >= GATHER && long < GATHER * 3, "{long:?}");
     }
 }

@@ -8,7 +8,7 @@ use crate::head::Head;
 use crate::scan::{Next, Scan, Snapshot};
 use crate::segment;
 use crate::snapshot::Cut;
-use crate::tree::{Hash, Tree, leaf_hash};
+use crate::tree::{Hash, Tree};
 
 /// Opens the journal in `directory` for reading, from its first segment on. Takes no lock and writes
 /// nothing: the journal may be in use, and is then read up to its last whole frame.
@@ -95,7 +95,7 @@ pub fn leaf_at(directory: &Path, index: u64) -> Result<Option<Vec<u8>>, Error> {
         if first > index {
             continue;
         }
-        while let Next::Leaves(leaves) = scan.next()? {
+        while let Next::Leaves(leaves, _) = scan.next()? {
             let place = usize::try_from(index - first).unwrap_or(usize::MAX);
             first += leaves.len() as u64;
             if first > index {
@@ -245,8 +245,8 @@ impl Reader {
         if bound == Some(self.tree.size()) {
             return Ok(false);
         }
-        let leaves = match (self.scan.next()?, bound) {
-            (Next::Leaves(leaves), _) => leaves,
+        let (leaves, hashes) = match (self.scan.next()?, bound) {
+            (Next::Leaves(leaves, hashes), _) => (leaves, hashes),
             (Next::End(torn), None) => {
                 self.check_end(torn)?;
                 self.uncounted.extend(torn);
@@ -257,9 +257,7 @@ impl Reader {
                 return Err(self.scan.damaged(reason));
             }
         };
-        leaves
-            .iter()
-            .for_each(|leaf| self.tree.push(leaf_hash(leaf)));
+        hashes.into_iter().for_each(|hash| self.tree.push(hash));
         self.last = self.scan.last();
         self.leaves = leaves.into_iter();
         if bound.is_some_and(|bound| bound < self.tree.size()) {

@@ -10,7 +10,7 @@ use crate::frame::{self, FIELDS, Header, Kind, MAGIC, PREFIX, SECTOR, VERSION};
 use crate::head::Head;
 use crate::segment;
 use crate::snapshot::{self, Cut, SnapshotLeaf, is_snapshot_leaf};
-use crate::tree::{Hash, Tree};
+use crate::tree::{Hash, Tree, leaf_hash};
 
 /// What a segment opens with.
 pub(crate) struct Snapshot {
@@ -24,8 +24,8 @@ pub(crate) struct Snapshot {
 
 /// What comes next in a segment.
 pub(crate) enum Next {
-    /// A whole frame of leaves.
-    Leaves(Vec<Vec<u8>>),
+    /// A whole frame of leaves, and their hashes.
+    Leaves(Vec<Vec<u8>>, Vec<Hash>),
     /// Nothing: only zeros follow, or a torn frame.
     End(Option<Cut>),
 }
@@ -54,6 +54,19 @@ struct Frame {
     header: Header,
     digest: Hash,
     payload: Vec<u8>,
+    /// Of entries, and their hashes; handed on when the frame is accepted.
+    leaves: Vec<Vec<u8>>,
+    hashes: Vec<Hash>,
+}
+
+impl Frame {
+    /// What its digest covers.
+    fn covered(&self) -> &[u8] {
+        match self.header.kind {
+            Kind::Snapshot => &self.payload,
+            Kind::Entries => self.hashes.as_flattened(),
+        }
+    }
 }
 
 impl Scan {
@@ -171,7 +184,8 @@ impl Scan {
     /// The last frame that was read, byte for byte, and where it is.
     pub(crate) fn last_frame(&self) -> (Vec<u8>, u64) {
         let (frame, offset) = &self.last;
-        (frame::encode(&frame.header, &frame.payload).0, *offset)
+        let bytes = frame::encode(&frame.header, &frame.payload, frame.covered()).0;
+        (bytes, *offset)
     }
 
     /// Where the next frame begins or would begin.
@@ -209,9 +223,9 @@ impl Scan {
         }))
     }
 
-    fn accept(&mut self, frame: Frame) -> Result<Next, Error> {
-        let leaves = frame::decode_leaves(&frame.payload)
-            .ok_or_else(|| self.damaged("the frame's last entry is cut off"))?;
+    fn accept(&mut self, mut frame: Frame) -> Result<Next, Error> {
+        let leaves = std::mem::take(&mut frame.leaves);
+        let hashes = frame.hashes.clone();
         let mut own = leaves.iter().filter(|leaf| is_snapshot_leaf(leaf));
         if self.sequence == 1 {
             let leaf = own.next().and_then(|leaf| SnapshotLeaf::decode(leaf));
@@ -235,7 +249,7 @@ impl Scan {
         let offset = self.offset;
         self.offset += frame::size(frame.payload.len());
         self.last = (frame, offset);
-        Ok(Next::Leaves(leaves))
+        Ok(Next::Leaves(leaves, hashes))
     }
 
     /// Looks through what follows the last good frame: what is not zero there, and the place of a
@@ -316,12 +330,23 @@ fn frame_at(file: &File, offset: u64) -> io::Result<Option<Frame>> {
     let fields = prefix
         .first_chunk::<FIELDS>()
         .map_or(prefix.as_slice(), |fields| fields);
-    let whole = frame::digest(fields, &payload) == digest;
-    Ok(whole.then_some(Frame {
+    let leaves = match header.kind {
+        Kind::Snapshot => Some(Vec::new()),
+        Kind::Entries => frame::decode_leaves(&payload),
+    };
+    let Some(leaves) = leaves else {
+        return Ok(None);
+    };
+    let hashes = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+    let frame = Frame {
         header,
         digest,
         payload,
-    }))
+        leaves,
+        hashes,
+    };
+    let whole = frame::digest(fields, frame.covered()) == digest;
+    Ok(whole.then_some(frame))
 }
 
 /// Fills the buffer from `offset` on, as far as the file goes; returns how far that was.

@@ -81,15 +81,15 @@ pub(crate) struct Segment {
 impl Segment {
     /// Begins a segment in `spare`, or in a file made for it. On return the file with its snapshot and
     /// first leaves is durable under its name, and so is [`Head`], which names it. On failure nothing
-    /// counts.
+    /// counts. Returns the hashes of the leaves, too.
     pub(crate) fn begin(
         disk: &Disk,
         directory: &Path,
         spare: Option<File>,
         opening: &Opening<'_>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<(Self, Vec<Hash>), Fault> {
         let path = path(directory, opening.number);
-        let segment =
+        let begun =
             Self::write_and_name(disk, directory, spare, opening, &path).inspect_err(|_| {
                 // Gives the space back, which may be what is missing. Should a removal fail or not last,
                 // the file holds only entries that are queued anyhow, in their places.
@@ -102,7 +102,7 @@ impl Segment {
             end: None,
         };
         head.write(disk, directory)?;
-        Ok(segment)
+        Ok(begun)
     }
 
     fn write_and_name(
@@ -111,7 +111,7 @@ impl Segment {
         spare: Option<File>,
         opening: &Opening<'_>,
         path: &Path,
-    ) -> Result<Self, Fault> {
+    ) -> Result<(Self, Vec<Hash>), Fault> {
         let next = directory.join(NEXT);
         let mut header = Header {
             kind: Kind::Snapshot,
@@ -124,12 +124,11 @@ impl Segment {
             length: opening.snapshot.len() as u64,
             previous: opening.previous,
         };
-        let (mut bytes, snapshot_digest) = frame::encode(&header, opening.snapshot);
+        let (mut bytes, snapshot_digest) =
+            frame::encode(&header, opening.snapshot, opening.snapshot);
         header = following(&header, snapshot_digest, 0);
-        let payload = frame::encode_leaves(opening.leaves);
-        header.length = payload.len() as u64;
-        let (leaves, last) = frame::encode(&header, &payload);
-        bytes.extend_from_slice(&leaves);
+        let leaves = frame::encode_entries(&header, opening.leaves);
+        bytes.extend_from_slice(&leaves.bytes);
 
         let given_up = AtomicBool::new(false);
         let file = match spare {
@@ -144,15 +143,15 @@ impl Segment {
         disk.rename(&next, path).map_err(Fault::at("name", path))?;
         disk.flush_directory(directory)
             .map_err(Fault::at("flush", directory))?;
-        let header = following(&header, last, opening.leaves.len() as u64);
-        Ok(Self {
+        let segment = Self {
             file,
             path: path.to_owned(),
-            header,
+            header: following(&header, leaves.digest, opening.leaves.len() as u64),
             offset: bytes.len() as u64,
             length,
-            last,
-        })
+            last: leaves.digest,
+        };
+        Ok((segment, leaves.hashes))
     }
 
     /// Whether a frame with this much payload fits into what is preallocated.
@@ -160,20 +159,18 @@ impl Segment {
         self.offset + frame::size(payload) <= self.length
     }
 
-    /// Adds the leaves as one frame, durable on return. After an error the segment must be given up: what is
+    /// Adds the leaves as one frame, durable on return; returns their hashes. After an error the segment must be given up: what is
     /// on the disk cannot be known.
-    pub(crate) fn append(&mut self, disk: &Disk, leaves: &[Vec<u8>]) -> Result<(), Fault> {
-        let payload = frame::encode_leaves(leaves);
-        self.header.length = payload.len() as u64;
-        let (bytes, digest) = frame::encode(&self.header, &payload);
-        disk.write(Operation::Write, &self.file, &bytes, self.offset)
+    pub(crate) fn append(&mut self, disk: &Disk, leaves: &[Vec<u8>]) -> Result<Vec<Hash>, Fault> {
+        let frame = frame::encode_entries(&self.header, leaves);
+        disk.write(Operation::Write, &self.file, &frame.bytes, self.offset)
             .map_err(Fault::at("write", &self.path))?;
         disk.flush(Operation::Flush, &self.file)
             .map_err(Fault::at("flush", &self.path))?;
-        self.header = following(&self.header, digest, leaves.len() as u64);
-        self.offset += bytes.len() as u64;
-        self.last = digest;
-        Ok(())
+        self.header = following(&self.header, frame.digest, leaves.len() as u64);
+        self.offset += frame.bytes.len() as u64;
+        self.last = frame.digest;
+        Ok(frame.hashes)
     }
 
     /// Digest of the last frame.

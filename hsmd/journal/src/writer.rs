@@ -13,7 +13,7 @@ use crate::queue::Shared;
 use crate::segment::{self, Opening, Segment};
 use crate::snapshot::{self, Cut, SnapshotLeaf, is_snapshot_leaf};
 use crate::spare::Spare;
-use crate::tree::{Hash, Tree, leaf_hash};
+use crate::tree::{Hash, Tree};
 
 /// How long the first and the later pauses between attempts to begin a segment after a fault are.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -119,6 +119,7 @@ impl<S: State> Writer<S> {
     fn write_until_closed(&mut self) {
         while self.shared.wait_for_work() {
             let mut pause = FIRST_PAUSE;
+            self.shared.gather();
             loop {
                 let last_attempt = self.shared.take(&mut self.pending);
                 match self.flush() {
@@ -155,10 +156,10 @@ impl<S: State> Writer<S> {
             Some(segment) => segment.append(&self.disk, &self.pending),
             None => self.begin_segment(),
         };
-        written.map_err(Failure::Disk)?;
+        let hashes = written.map_err(Failure::Disk)?;
         let duration = begin.elapsed();
         let entries = self.pending.len() as u64;
-        self.settle().map_err(Failure::State)?;
+        self.settle(hashes).map_err(Failure::State)?;
         if let Some(observer) = &self.options.observer {
             observer(&Flush {
                 entries,
@@ -174,8 +175,8 @@ impl<S: State> Writer<S> {
         self.state.snapshot()
     }
 
-    /// Begins the next segment, with the snapshot of what is durable and all pending entries.
-    fn begin_segment(&mut self) -> Result<(), Fault> {
+    /// Begins the next segment, with the snapshot of what is durable and all pending entries, whose hashes it returns.
+    fn begin_segment(&mut self) -> Result<Vec<Hash>, Fault> {
         let place = *self.snapshot_leaf.get_or_insert_with(|| {
             self.shared.take_and_reserve(&mut self.pending);
             self.pending.push(Vec::new());
@@ -213,7 +214,7 @@ impl<S: State> Writer<S> {
             snapshot: &snapshot,
             leaves: &self.pending,
         };
-        let segment = Segment::begin(&self.disk, &self.directory, spare, &opening)?;
+        let (segment, hashes) = Segment::begin(&self.disk, &self.directory, spare, &opening)?;
         if let Some(finished) = self.segment.replace(segment) {
             finished.trim(&self.disk);
         }
@@ -221,7 +222,7 @@ impl<S: State> Writer<S> {
         self.cut = None;
         let length = segment::spare_length(snapshot.len(), room);
         self.spare = Spare::prepare(&self.disk, &self.directory, length);
-        Ok(())
+        Ok(hashes)
     }
 
     fn put(&mut self, place: usize, leaf: &SnapshotLeaf) {
@@ -241,11 +242,11 @@ impl<S: State> Writer<S> {
         }
     }
 
-    /// Pending entries are durable: takes them in and tells the waiters.
-    fn settle(&mut self) -> Result<(), String> {
-        for leaf in self.pending.drain(..) {
+    /// Pending entries are durable, and these are their hashes: takes them in and tells the waiters.
+    fn settle(&mut self, hashes: Vec<Hash>) -> Result<(), String> {
+        for (leaf, hash) in self.pending.drain(..).zip(hashes) {
             let index = self.tree.size();
-            self.tree.push(leaf_hash(&leaf));
+            self.tree.push(hash);
             if !is_snapshot_leaf(&leaf) {
                 self.state.apply(index, &leaf).map_err(|reason| {
                     tracing::error!(

@@ -96,6 +96,7 @@ async fn reserve(
         public_key: &public_key,
         message: &message,
         max_height_jump: 1000,
+        terms: crate::guard::Terms::default(),
     };
     let keeping = async {
         loop {

@@ -39,6 +39,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
         key: arguments.key.clone(),
         listen: arguments.listen,
     })?;
+    if let Some(device) = prepared.config.devices.iter().find(|it| !it.is_mock()) {
+        let (file, name) = (prepared.config.file.display(), &device.name);
+        return Err(format!(
+            "{file}: device {name} is no mock: what `hsmd dev` signs by is a policy that nobody signed; use `hsmd run`"
+        )
+        .into());
+    }
     if !prepared.config.state_dir.exists() {
         state::create(&prepared.config)?;
     }

@@ -7,6 +7,7 @@ use hsm_policy::state_files::MAX_FILE;
 use hsm_proto::v1 as wire;
 
 use super::Error;
+use crate::moves;
 
 /// Who wrote the file. They count steps differently, so nothing is guessed.
 #[derive(Clone, Copy, ValueEnum)]
@@ -33,15 +34,45 @@ impl Format {
     }
 }
 
+/// What the evidence of a key from a backup may be.
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// CometBFT's priv_validator_state.json.
+    Cometbft,
+    /// The state file of tmkms.
+    Tmkms,
+    /// horcrux's *_priv_validator_state.json or *_share_sign_state.json.
+    Horcrux,
+    /// What `hsmd state export` wrote.
+    Hsmd,
+    /// A witnessed checkpoint of the old journal, as `hsmd/journal/README.md` has it.
+    Checkpoint,
+    /// The value of the key's row in the ledger, as `etcdctl get KEY --print-value-only` prints it.
+    LedgerRow,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Cometbft => Format::Cometbft.format().name(),
+            Kind::Tmkms => Format::Tmkms.format().name(),
+            Kind::Horcrux => Format::Horcrux.format().name(),
+            Kind::Hsmd => Format::Hsmd.format().name(),
+            Kind::Checkpoint => moves::CHECKPOINT,
+            Kind::LedgerRow => moves::LEDGER_ROW,
+        }
+    }
+}
+
 /// What is left of a signer.
 #[derive(Args)]
 pub(super) struct Evidence {
     /// A file with the old signer's state.
     #[arg(long, value_name = "FILE", requires = "format")]
     evidence: Option<PathBuf>,
-    /// Who wrote it.
+    /// What it is, or who wrote it.
     #[arg(long, value_enum, requires = "evidence")]
-    format: Option<Format>,
+    format: Option<Kind>,
 }
 
 impl Evidence {
@@ -57,7 +88,7 @@ impl Evidence {
     /// Where it cannot be read, or is too long.
     pub(super) fn read(&self) -> Result<Option<wire::StateFile>, Error> {
         match (&self.evidence, self.format) {
-            (Some(path), Some(format)) => Ok(Some(read(path, format)?)),
+            (Some(path), Some(format)) => Ok(Some(read_as(path, format.name())?)),
             _ => Ok(None),
         }
     }
@@ -69,6 +100,10 @@ impl Evidence {
 ///
 /// Where it cannot be read, or is too long.
 pub(super) fn read(path: &Path, format: Format) -> Result<wire::StateFile, Error> {
+    read_as(path, format.format().name())
+}
+
+fn read_as(path: &Path, format: &str) -> Result<wire::StateFile, Error> {
     let source = path.display().to_string();
     let wrong = |error: &dyn std::fmt::Display| format!("{source}: {error}");
     let length = std::fs::metadata(path)
@@ -79,7 +114,7 @@ pub(super) fn read(path: &Path, format: Format) -> Result<wire::StateFile, Error
     }
     let content = std::fs::read(path).map_err(|error| wrong(&error))?;
     Ok(wire::StateFile {
-        format: format.format().name().to_owned(),
+        format: format.to_owned(),
         source,
         content,
     })

@@ -1,9 +1,11 @@
 //! `hsmd ledger bind|reconcile|status`.
 
 use clap::{Args, Subcommand, ValueEnum};
+use hsm_policy::officers::ReplaceJournal;
 use hsm_proto::v1 as wire;
 use serde_json::{Value, json};
 
+use super::state::SignedFiles;
 use super::{Configured, Error, Printed, admin, block_on, show};
 
 #[derive(Subcommand)]
@@ -14,6 +16,9 @@ pub(super) enum Command {
     /// Merge this signer's journal into every ledger that is not in order: after etcd was restored from a backup or
     /// made anew. Run it on every signer; none signs before all have.
     Reconcile(Printed),
+    /// Have a ledger that is being reconciled wait no more for a signer whose journal is lost, as officers signed. `hsmd
+    /// state request replace-journal` makes the document.
+    ReplaceJournal(Replace),
     /// How the ledgers are at this moment. The exit code is 1 where one is not in order.
     Status(Printed),
 }
@@ -33,6 +38,36 @@ pub(super) struct Bind {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Replace {
+    #[command(flatten)]
+    signed: SignedFiles,
+    #[command(flatten)]
+    configured: Configured,
+}
+
+/// What the document says.
+#[derive(Args)]
+pub(in crate::cli) struct RequestReplace {
+    /// The key's name in the configuration.
+    name: String,
+    /// The chain id it signs for.
+    #[arg(long, value_name = "ID")]
+    chain: String,
+    /// The signer whose journal is lost, as `hsmd ledger status` names it.
+    #[arg(long, value_name = "ID")]
+    signer: String,
+    /// The chain's present height.
+    #[arg(long, value_name = "H")]
+    chain_height: i64,
+    /// How far above it all signers begin: more than the chain grows until the document is used.
+    #[arg(long, value_name = "BLOCKS", default_value_t = 1000)]
+    margin: i64,
+    /// What was switched off, where, and how one knows that it stays so: the officers sign for this.
+    #[arg(long, value_name = "TEXT")]
+    signer_is_off: String,
 }
 
 /// How a key comes to a ledger.
@@ -57,6 +92,7 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
     match command {
         Command::Bind(bind) => bind_key(bind),
         Command::Reconcile(printed) => reconcile(printed),
+        Command::ReplaceJournal(replace) => replace_journal(replace),
         Command::Status(printed) => status(printed),
     }
 }
@@ -106,9 +142,57 @@ fn reconcile(printed: &Printed) -> Result<(), Error> {
     outcome(ledgers.iter().filter(failed).count())
 }
 
-fn status(printed: &Printed) -> Result<(), Error> {
-    let status = block_on(async {
-        let config = printed.configured.load_to_look()?;
+fn replace_journal(replace: &Replace) -> Result<(), Error> {
+    let signed = Some(replace.signed.read()?);
+    let answer = block_on(async {
+        let config = replace.configured.load_to_look()?;
+        let mut client = admin::connect(&config.admin_socket).await?;
+        let answer = client
+            .replace_journal(wire::ReplaceJournalRequest { signed })
+            .await;
+        Ok(answer
+            .map_err(|status| admin::sentence(&status))?
+            .into_inner())
+    })?;
+    say!(
+        "the ledger waits for that signer no more, as {} signed",
+        answer.signers.join(" and ")
+    );
+    Ok(())
+}
+
+/// From the running daemon.
+pub(in crate::cli) fn replace_statement(
+    request: &RequestReplace,
+    configured: &Configured,
+) -> Result<ReplaceJournal, Error> {
+    let (name, chain) = (&request.name, &request.chain);
+    let ledgers = ask_status(configured)?.ledgers;
+    let ledger = ledgers
+        .into_iter()
+        .find(|ledger| ledger.key == *name && ledger.chain_id == *chain);
+    let ledger = ledger.ok_or_else(|| format!("key {name} shares no mark on chain {chain}"))?;
+    if !ledger.awaited.contains(&request.signer) {
+        let signer = &request.signer;
+        return Err(format!(
+            "its ledger does not wait for signer {signer}: see `hsmd ledger status`"
+        )
+        .into());
+    }
+    Ok(ReplaceJournal {
+        key: name.clone(),
+        chain_id: chain.clone(),
+        ledger_id: ledger.ledger_id,
+        signer_id: request.signer.clone(),
+        chain_height: request.chain_height,
+        margin: request.margin,
+        signer_is_off: request.signer_is_off.clone(),
+    })
+}
+
+fn ask_status(configured: &Configured) -> Result<wire::GetLedgerStatusResponse, Error> {
+    block_on(async {
+        let config = configured.load_to_look()?;
         let mut client = admin::connect(&config.admin_socket).await?;
         let answer = client
             .get_ledger_status(wire::GetLedgerStatusRequest {})
@@ -116,7 +200,11 @@ fn status(printed: &Printed) -> Result<(), Error> {
         Ok(answer
             .map_err(|status| admin::sentence(&status))?
             .into_inner())
-    })?;
+    })
+}
+
+fn status(printed: &Printed) -> Result<(), Error> {
+    let status = ask_status(&printed.configured)?;
     if !printed.json {
         say!("this signer  {}", status.signer_id);
         say!("etcd         {}", status.endpoints.join(", "));

@@ -8,10 +8,12 @@ mod check;
 mod dev;
 mod doctor;
 mod evidence;
+mod freeze;
 mod holder;
 mod journal;
 mod key;
 mod ledger;
+mod policy;
 mod run;
 mod show;
 mod state;
@@ -59,6 +61,13 @@ enum Command {
     /// Marks that several signers share, through etcd.
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Have a key, or every key, sign nothing from now on. Whoever operates may do it; officers end it.
+    Freeze(freeze::Freeze),
+    /// End a freeze, by a document that enough officers signed.
+    Thaw(freeze::Thaw),
+    /// Who may have what signed: read, compared, explained, and loaded when officers signed it.
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Read the journal.
     #[command(subcommand)]
     Journal(journal::Command),
@@ -127,6 +136,9 @@ fn execute(command: Command) -> Result<(), Error> {
         Command::Key(command) => key::run(&command),
         Command::State(command) => state::run(&command),
         Command::Ledger(command) => ledger::run(&command),
+        Command::Freeze(arguments) => freeze::freeze(&arguments),
+        Command::Thaw(arguments) => freeze::thaw(&arguments),
+        Command::Policy(command) => policy::run(&command),
         Command::Journal(command) => journal::run(&command),
     }
 }

@@ -22,7 +22,17 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Error> {
     hardening::refuse_root(arguments.allow_root)?;
-    serve(&arguments.configured.load()?, |_| Ok(()))
+    let config = arguments.configured.load()?;
+    if let Some(policy) = &config.policy {
+        return Err(format!(
+            "{}: policy = {:?}: `hsmd run` takes no policy from the configuration, but one that officers signed: remove \
+             the line, and see `hsmd policy load`",
+            config.file.display(),
+            policy.display()
+        )
+        .into());
+    }
+    serve(&config, |_| Ok(()))
 }
 
 /// Serves until SIGTERM or SIGINT.

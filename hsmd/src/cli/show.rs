@@ -103,3 +103,11 @@ pub(super) fn cometbft(key: &wire::KeyState) -> Value {
     };
     json!({ "pub_key": { "type": name, "value": BASE64.encode(&key.public_key) } })
 }
+
+/// What is frozen: empty stands for every key.
+pub(super) fn frozen(key: &str) -> String {
+    match key {
+        "" => "every key".to_owned(),
+        key => format!("key {key}"),
+    }
+}

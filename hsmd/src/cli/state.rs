@@ -68,14 +68,14 @@ pub(super) fn run(command: &Command) -> Result<(), Error> {
             };
             let officers = init.officers.read()?;
             create(&config)?;
-            if let Some(officers) = officers {
-                block_on(name_officers(&config, &officers))?;
-            }
+            block_on(name_officers(&config, &officers))?;
             say!(
                 "created the journal of a new deployment in {}",
                 config.state_dir.display()
             );
-            say!("next: hsmd key init NAME --chain ID --height H");
+            say!(
+                "next: hsmd policy sign-request FILE, and hsmd key init NAME --chain ID --height H"
+            );
             Ok(())
         }
         Command::Show(printed) => show(printed),

@@ -23,13 +23,26 @@ pub(super) fn run(printed: &Printed) -> Result<(), Error> {
 }
 
 fn as_json(status: &wire::GetStatusResponse) -> serde_json::Value {
+    let policy = status.policy.unwrap_or_default();
     let journal = status.journal.clone().unwrap_or_default();
     json!({
         "version": status.version,
         "started": show::moment(status.started.as_ref()),
         "address": status.address,
         "mock": status.mock,
-        "policy": { "path": status.policy_path, "sha256": hex::encode(&status.policy_digest) },
+        "policy": {
+            "path": status.policy_path,
+            "sha256": hex::encode(&status.policy_digest),
+            "version": policy.version,
+            "expires": policy.expires.as_ref().map(|expires| show::moment(Some(expires))),
+            "old": policy.old,
+            "unsigned": policy.unsigned,
+        },
+        "freezes": status.freezes.iter().map(|freeze| json!({
+            "key": freeze.key,
+            "by": freeze.by,
+            "reason": freeze.reason,
+        })).collect::<Vec<_>>(),
         "journal": {
             "directory": journal.directory,
             "durable_entries": journal.durable_entries,
@@ -78,11 +91,11 @@ fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
         "certificate  until {}",
         show::moment(status.certificate_expires.as_ref())
     );
-    say!(
-        "policy       {} sha256 {}",
-        status.policy_path,
-        hex::encode(&status.policy_digest)
-    );
+    print_policy(status)?;
+    for freeze in &status.freezes {
+        let (what, by, reason) = (show::frozen(&freeze.key), &freeze.by, &freeze.reason);
+        say!("             FROZEN: {what}, by {by} {reason}");
+    }
     say!(
         "journal      {} entries durable, segment {}, in {}",
         journal.durable_entries,
@@ -118,6 +131,23 @@ fn print_text(status: &wire::GetStatusResponse) -> Result<(), Error> {
                 device.unknown_signatures
             );
         }
+    }
+    Ok(())
+}
+
+fn print_policy(status: &wire::GetStatusResponse) -> Result<(), Error> {
+    let policy = status.policy.unwrap_or_default();
+    let (path, sha256) = (&status.policy_path, hex::encode(&status.policy_digest));
+    let expires = show::moment(policy.expires.as_ref());
+    match policy.version {
+        0 if policy.unsigned => say!("policy       UNSIGNED {path} sha256 {sha256}"),
+        0 => say!("policy       NONE LOADED: nothing is signed; see `hsmd policy load`"),
+        version => say!("policy       version {version}, {path}"),
+    }
+    if policy.old {
+        say!(
+            "             OLD: could be loaded until {expires}; it stays in force. Have officers sign a newer one"
+        );
     }
     Ok(())
 }

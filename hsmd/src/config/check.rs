@@ -48,7 +48,9 @@ pub(super) fn check(
         problems: Problems::default(),
     };
     let state_dir = checker.path("state_dir", raw.state_dir, "name a directory of hsmd's own");
-    let policy = checker.readable("policy", raw.policy);
+    let policy = raw
+        .policy
+        .and_then(|path| checker.readable("policy", Some(path)));
     let deadline = checker.range("deadline_ms", raw.deadline_ms, 3000, 100, 10_000);
     let audit_interval = checker.range(
         "audit_interval_ms",
@@ -87,7 +89,6 @@ pub(super) fn check(
     let problems = checker.problems.0;
     match (
         state_dir,
-        policy,
         deadline,
         audit_interval,
         listen,
@@ -98,7 +99,6 @@ pub(super) fn check(
     ) {
         (
             Some(state_dir),
-            Some(policy),
             Some(deadline),
             Some(audit_interval),
             Some(listen),

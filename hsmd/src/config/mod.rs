@@ -40,8 +40,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Directory of the journal: `state_dir`. It need not exist yet: `hsmd state init` creates it.
     pub state_dir: PathBuf,
-    /// The policy document: `policy`.
-    pub policy: PathBuf,
+    /// A policy that nobody has to have signed: `policy`, for `hsmd dev` alone.
+    pub policy: Option<PathBuf>,
     /// Time from a request's arrival to its answer: `deadline_ms`, 100 ms to 60 s, 3 s if not given.
     pub deadline: Duration,
     /// Time between two readings of a device's own audit log: `audit_interval_ms`, 100 ms to 1 h, 10 s if

@@ -251,7 +251,6 @@ fn all_problems_of_a_file_are_reported_at_once() {
         keys,
         [
             "state_dir",
-            "policy",
             "listen.address",
             "listen.certificate",
             "listen.private_key",

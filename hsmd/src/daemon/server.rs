@@ -4,6 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use hsm_proto::v1::journal_reader_server::JournalReaderServer;
+use hsm_proto::v1::remote_admin_server::RemoteAdminServer;
 use hsm_proto::v1::signer_server::SignerServer;
 use tonic::codegen::http;
 use tonic::service::interceptor::InterceptedService;
@@ -15,26 +17,32 @@ use tower::util::MapResponseLayer;
 use super::Error;
 use crate::line::{Line, Refusal};
 use crate::metrics::Metrics;
-use crate::service::{self, SignerService};
+use crate::service::{self, AdminService, JournalReaderService, RemoteAdminService, SignerService};
 use crate::transport::Listener;
 
 /// The longest request that is read, in bytes: twice the longest extension that hsmd takes, so that one
 /// that is a little too long is refused by name.
 const LONGEST_REQUEST: usize = 64 << 10;
+/// The same of an operator's, in bytes: longer evidence is given on the signer's own host.
+const LONGEST_ADMIN_REQUEST: usize = 256 << 10;
 /// Requests at once on one connection; with [`LONGEST_REQUEST`], what it can have held in memory.
 const MAX_REQUESTS: u32 = 256;
 /// How long a request may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(2);
 
-/// Serves signer, health and, where asked for, reflection until `done`.
+/// Serves signer, administration, journal, health and, where asked for, reflection until `done`.
 pub(super) async fn serve_signer(
     listener: Listener,
     line: Arc<Line>,
+    admin: Arc<AdminService>,
     health: HealthServer<impl Health>,
     reflection: bool,
     done: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let (metrics, answered_within) = (line.metrics().clone(), line.deadline());
+    let journal = JournalReaderService::new(line.clone(), admin.state_dir().to_owned());
+    let remote = RemoteAdminServer::new(RemoteAdminService::new(admin))
+        .max_decoding_message_size(LONGEST_ADMIN_REQUEST);
     let signer =
         SignerServer::new(SignerService::new(line)).max_decoding_message_size(LONGEST_REQUEST);
     let reflection = reflection.then(|| {
@@ -55,6 +63,8 @@ pub(super) async fn serve_signer(
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(signer)
+        .add_service(remote)
+        .add_service(JournalReaderServer::new(journal))
         .add_service(InterceptedService::new(health, identified))
         .add_optional_service(reflection.map(|it| InterceptedService::new(it, identified)))
         .serve_with_incoming_shutdown(listener.incoming(), done)

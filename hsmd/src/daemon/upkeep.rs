@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hsm_device::State;
 use hsm_proto::v1 as wire;
@@ -34,6 +34,7 @@ pub(super) async fn tick(
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut done = std::pin::pin!(done);
     let mut judged = HashSet::new();
+    let mut known_old = 0;
     loop {
         tokio::select! {
             () = &mut done => break,
@@ -44,6 +45,7 @@ pub(super) async fn tick(
             .map_err(|error| Error::Broken(error.to_string()))?;
         line.record_repeated_refusals(false);
         let metrics = line.metrics();
+        look_at_policy(&line, &mut known_old);
         let mut device_ready = false;
         name_advisories(&line, &mut judged);
         for device in line.keyring().devices() {
@@ -78,6 +80,21 @@ pub(super) async fn tick(
         health.clear_service_status(name).await;
     }
     Ok(())
+}
+
+/// A policy that is old stays in force; whoever is responsible is told once. `known` is the version of which it is.
+fn look_at_policy(line: &Line, known: &mut u64) {
+    let in_force = line.policy();
+    let old = in_force.is_old(SystemTime::now());
+    line.metrics().policy(in_force.mark.as_ref(), old);
+    if old && *known != in_force.version() {
+        *known = in_force.version();
+        tracing::error!(
+            version = *known,
+            "the policy in force is old: the last moment at which it could be loaded has passed. It stays in force; have \
+             officers sign a newer one"
+        );
+    }
 }
 
 /// Logs the advisories that cover a device and its keys, when it is first reached.

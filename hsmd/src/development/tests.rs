@@ -42,7 +42,9 @@ fn a_set_up_is_complete_closed_to_others_and_grants_its_sentry_its_key() {
     assert!(prepared.config.has_mock());
     let metrics = prepared.config.metrics.unwrap();
     assert!(prepared.config.listen.address.port() != 0 && metrics.port() != 0);
-    let policy = Policy::parse(&std::fs::read_to_string(&prepared.config.policy).unwrap()).unwrap();
+    let policy =
+        Policy::parse(&std::fs::read_to_string(prepared.config.policy.as_ref().unwrap()).unwrap())
+            .unwrap();
     let grant = policy.grants().next().unwrap();
     assert_eq!(
         grant.callers()[0].to_string(),

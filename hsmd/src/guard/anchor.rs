@@ -185,9 +185,7 @@ impl Guard {
             .anchor()
             .is_some_and(|anchor| anchor.counter == counter && !anchor.sealed);
         if in_step {
-            for bounds in state.bounds_mut().filter(|bounds| bounds.ceiling > 0) {
-                bounds.in_force = Some(bounds.ceiling);
-            }
+            state.put_in_force(counter);
         }
         Ok(())
     }

@@ -54,6 +54,16 @@ pub enum Error {
         /// The chain id.
         chain: String,
     },
+    /// The key is frozen for all signers that share its mark.
+    #[error("key {key} is frozen on chain {chain}, for all signers of its ledger: {reason}")]
+    FrozenInLedger {
+        /// The key's name.
+        key: String,
+        /// The chain id.
+        chain: String,
+        /// Why, as whoever froze it said.
+        reason: String,
+    },
     /// The height lies above what the last advance of the rollback anchor opened.
     #[error(
         "height {height} lies above {}, which the rollback anchor's last advance opened for key {key} on chain \
@@ -126,6 +136,23 @@ pub enum Error {
         /// The kind of document.
         kind: &'static str,
     },
+    /// A policy that officers signed is refused.
+    #[error(transparent)]
+    Policy(#[from] hsm_policy::grants::Refused),
+    /// The policy does not permit it at this moment.
+    #[error(transparent)]
+    Denied(hsm_policy::grants::Denial),
+    /// An operator froze the key.
+    #[error("{by} froze the key {key}: it signs nothing until officers sign for `hsmd thaw`")]
+    Frozen {
+        /// The key's name.
+        key: String,
+        /// Who froze it.
+        by: String,
+    },
+    /// The policy that permits it is not the one in force any more.
+    #[error("a new policy was loaded in the meantime: send the request again")]
+    PolicyChanged,
     /// What officers signed is refused.
     #[error(transparent)]
     Officers(#[from] hsm_policy::officers::Error),

@@ -87,8 +87,9 @@ impl Guard {
         refuse_known(&*self.lock()?, name, public_key, chain)
     }
 
-    /// Binds a known key to a ledger whose row has this mark. Durable on return. False where the key's own mark is
-    /// no longer covered by it; nothing is changed then.
+    /// Binds a known key to a ledger whose row has this mark. Durable on return. False where the key's own mark,
+    /// or its floor, is no longer covered by it; nothing is changed then. Where there is a rollback anchor, the key signs
+    /// nothing until that was advanced.
     ///
     /// # Errors
     ///
@@ -103,7 +104,7 @@ impl Guard {
         let entry = {
             let mut state = self.lock()?;
             let known = state.mark(public_key, chain);
-            if !known.is_some_and(|known| row.covers(&known.mark)) {
+            if !known.is_some_and(|known| row.covers(&known.shared_mark())) {
                 return Ok(false);
             }
             self.append(&mut state, now, Event::LedgerBound(seen))?

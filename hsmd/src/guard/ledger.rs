@@ -1,164 +1,14 @@
 //! What a journal knows of the ledger through which a key's mark is shared, and whether a row of it may be trusted.
 //! Pure: the network is in `crate::ledger`.
 
+mod row;
+
 use std::collections::BTreeSet;
-use std::fmt;
 
-use hsm_policy::cometbft::Message;
-use hsm_policy::conflict::{Last, Mark};
+use hsm_policy::conflict::Mark;
 use hsm_proto::v1 as wire;
-use prost::Message as _;
 
-use super::entry;
-
-/// The only format of a row.
-const FORMAT: u32 = 1;
-
-/// 16 bytes that tell one ledger, or one signer, from every other. Shown as 32 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id([u8; 16]);
-
-impl Id {
-    /// An id from its bytes.
-    ///
-    /// # Errors
-    ///
-    /// A sentence for people, where there are not 16.
-    pub fn new(bytes: &[u8]) -> Result<Self, String> {
-        let length = bytes.len();
-        let id = bytes.try_into().map(Self);
-        id.map_err(|_| format!("an id of {length} bytes, where 16 are wanted"))
-    }
-
-    /// Its bytes.
-    #[must_use]
-    pub fn to_vec(self) -> Vec<u8> {
-        self.0.to_vec()
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// The row of a ledger: `hsm/v1/ledger.proto`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Which ledger.
-    pub ledger_id: Id,
-    /// How often its journals were merged.
-    pub generation: u64,
-    /// Every signer that was ever bound to it.
-    pub members: BTreeSet<Id>,
-    /// Those whose journals this generation still lacks: while there are any, nothing is signed.
-    pub awaited: BTreeSet<Id>,
-    /// The mark that all share.
-    pub mark: Mark,
-}
-
-impl Row {
-    /// From etcd.
-    ///
-    /// # Errors
-    ///
-    /// A sentence for people, where it is no row that this version knows.
-    pub fn decode(value: &[u8]) -> Result<Self, String> {
-        let row = wire::LedgerRow::decode(value).map_err(|error| format!("not a row: {error}"))?;
-        Self::from_wire(row)
-    }
-
-    /// For etcd. One row has one encoding.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        self.to_wire().encode_to_vec()
-    }
-
-    pub(super) fn from_wire(row: wire::LedgerRow) -> Result<Self, String> {
-        if row.format != FORMAT {
-            let format = row.format;
-            return Err(format!(
-                "a row of format {format}, and this version knows {FORMAT}: another version of hsmd wrote it"
-            ));
-        }
-        let ids = |ids: &[Vec<u8>]| ids.iter().map(|id| Id::new(id)).collect::<Result<_, _>>();
-        let last = match row.position {
-            None => None,
-            position => Some(Last {
-                position: entry::position_from_wire(position)?,
-                sign_bytes: row.sign_bytes,
-                timestamp: entry::timestamp_from_wire(row.timestamp)?,
-                extension_sign_bytes: row.extension_sign_bytes,
-            }),
-        };
-        Ok(Self {
-            ledger_id: Id::new(&row.ledger_id)?,
-            generation: row.generation,
-            members: ids(&row.members)?,
-            awaited: ids(&row.awaited)?,
-            mark: Mark {
-                initial_height: row.initial_height,
-                last,
-            },
-        })
-    }
-
-    pub(crate) fn to_wire(&self) -> wire::LedgerRow {
-        let ids = |ids: &BTreeSet<Id>| ids.iter().map(|id| id.to_vec()).collect();
-        let mut row = wire::LedgerRow {
-            format: FORMAT,
-            ledger_id: self.ledger_id.to_vec(),
-            generation: self.generation,
-            members: ids(&self.members),
-            awaited: ids(&self.awaited),
-            initial_height: self.mark.initial_height,
-            ..wire::LedgerRow::default()
-        };
-        if let Some(last) = &self.mark.last {
-            row.position = Some(entry::position_to_wire(last.position));
-            row.sign_bytes.clone_from(&last.sign_bytes);
-            row.timestamp = Some(entry::timestamp_to_wire(last.timestamp));
-            row.extension_sign_bytes
-                .clone_from(&last.extension_sign_bytes);
-        }
-        row
-    }
-
-    /// The row once `message`, at a later position, is reserved.
-    #[must_use]
-    pub fn with_message(&self, message: &Message) -> Self {
-        let last = Last {
-            position: message.position(),
-            sign_bytes: message.sign_bytes(),
-            timestamp: message.timestamp(),
-            extension_sign_bytes: message.extension_sign_bytes(),
-        };
-        self.with_last(last)
-    }
-
-    /// The row once the last message's extension is signed anew.
-    #[must_use]
-    pub fn with_extension(&self, message: &Message) -> Self {
-        let mut row = self.clone();
-        if let Some(last) = &mut row.mark.last {
-            last.extension_sign_bytes = message.extension_sign_bytes();
-        }
-        row
-    }
-
-    fn with_last(&self, last: Last) -> Self {
-        let mut row = self.clone();
-        row.mark.last = Some(last);
-        row
-    }
-}
+pub use row::{Id, Row};
 
 /// What etcd answered: the whole of what trust in it rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +34,13 @@ pub struct Binding {
     pub generation: u64,
     /// Every signer that was seen to be bound to it.
     pub members: BTreeSet<Id>,
+    /// Those whose journals officers stated to be lost: they never come back.
+    pub lost: BTreeSet<Id>,
+    /// Why no signer signs, where the key is frozen for all of them.
+    pub frozen: Option<String>,
+    /// Where the rollback anchor's counter stood when the key was bound; 0 where it was bound from the beginning. Until it
+    /// is further nothing is signed: an older image, in which the key is not bound, could be taken for this state.
+    pub bound_at: u64,
     /// Why nothing is signed until `hsmd ledger reconcile`; `None` while the ledger is trusted.
     pub distrusted: Option<String>,
 }
@@ -218,8 +75,17 @@ impl Binding {
             revision,
             generation: row.generation,
             members: row.members.clone(),
+            lost: row.lost.clone(),
+            frozen: row.frozen.clone(),
+            bound_at: 0,
             distrusted: None,
         }
+    }
+
+    /// Whether a row says anything that is not known by now; `mark` is the key's in the journal.
+    pub(crate) fn is_news(&self, mark: &Mark, row: &Row) -> bool {
+        let known = (mark, &self.members, &self.lost, &self.frozen);
+        (&row.mark, &row.members, &row.lost, &row.frozen) != known
     }
 
     /// Whether the proof holds for what this journal knows by now.
@@ -268,13 +134,18 @@ impl Binding {
                 row.generation, self.generation
             )));
         }
-        if row.generation < self.generation || !row.members.is_superset(&self.members) {
+        if row.generation < self.generation
+            || !row.members.is_superset(&self.members)
+            || !row.lost.is_superset(&self.lost)
+        {
             return went_back(format!(
-                "the row is of generation {} with {} members, and {} with {} were seen",
+                "the row is of generation {} with {} members, {} of them lost, and {} with {} and {} were seen",
                 row.generation,
                 row.members.len(),
+                row.lost.len(),
                 self.generation,
-                self.members.len()
+                self.members.len(),
+                self.lost.len()
             ));
         }
         if !row.mark.covers(mark) {
@@ -297,46 +168,52 @@ impl Binding {
     ///
     /// # Errors
     ///
-    /// A sentence for people, where the row is of another ledger.
+    /// A sentence for people, where the row is of another ledger, or this journal was stated to be lost.
     pub fn reconciled(&self, mark: &Mark, signer: Id, seen: Option<&Row>) -> Result<Row, String> {
-        let mut members = self.members.clone();
-        members.insert(signer);
-        let Some(row) = seen else {
-            return Ok(Row {
-                ledger_id: self.ledger_id,
-                generation: self.generation.saturating_add(1),
-                awaited: without(&members, signer),
-                members,
-                mark: mark.clone(),
-            });
-        };
-        if row.ledger_id != self.ledger_id {
+        if let Some(row) = seen.filter(|row| row.ledger_id != self.ledger_id) {
             return Err(format!(
                 "the row in etcd is of ledger {}, and the key is bound to {}: correct [ledger].endpoints, or \
                  remove that row after you have made sure that no signer uses it",
                 row.ledger_id, self.ledger_id
             ));
         }
-        let mark = row.mark.merged(mark);
+        let known = self.known(mark);
+        let mut row = seen.map_or_else(|| known.clone(), |row| row.joined(&known));
+        if row.lost.contains(&signer) {
+            return Err(format!(
+                "officers stated that the journal of this signer, {signer}, is lost, and the others went on without \
+                 it: it never signs through this ledger again. Make new state, and the key known there with `hsmd key \
+                 init --recovered`"
+            ));
+        }
+        row.members.insert(signer);
         if row.generation > self.generation {
             // Another signer began. Who it did not know of is awaited as well.
-            let strangers = members.difference(&row.members).copied();
-            let awaited: BTreeSet<Id> = row.awaited.iter().copied().chain(strangers).collect();
-            return Ok(Row {
-                awaited: without(&awaited, signer),
-                members: row.members.union(&members).copied().collect(),
-                mark,
-                ..row.clone()
-            });
+            let strangers = row
+                .members
+                .iter()
+                .filter(|id| !seen.is_some_and(|seen| seen.members.contains(id)));
+            row.awaited.extend(strangers.copied().collect::<Vec<_>>());
+        } else {
+            row.generation = self.generation.saturating_add(1);
+            row.awaited = row.members.clone();
         }
-        let members: BTreeSet<Id> = row.members.union(&members).copied().collect();
-        Ok(Row {
-            generation: self.generation.saturating_add(1),
-            awaited: without(&members, signer),
-            members,
-            mark,
-            ..row.clone()
-        })
+        row.awaited.remove(&signer);
+        row.awaited.retain(|id| !row.lost.contains(id));
+        Ok(row)
+    }
+
+    /// The row that this journal alone knows of.
+    fn known(&self, mark: &Mark) -> Row {
+        Row {
+            ledger_id: self.ledger_id,
+            generation: self.generation,
+            members: self.members.clone(),
+            awaited: BTreeSet::new(),
+            lost: self.lost.clone(),
+            frozen: self.frozen.clone(),
+            mark: mark.clone(),
+        }
     }
 
     pub(super) fn to_wire(&self) -> wire::LedgerBinding {
@@ -345,19 +222,24 @@ impl Binding {
             cluster_id: self.cluster_id,
             revision: self.revision,
             generation: self.generation,
-            members: self.members.iter().map(|id| id.to_vec()).collect(),
+            members: row::ids_to_wire(&self.members),
             distrusted: self.distrusted.clone().unwrap_or_default(),
+            lost: row::ids_to_wire(&self.lost),
+            frozen: self.frozen.clone().unwrap_or_default(),
+            bound_at: self.bound_at,
         }
     }
 
     pub(super) fn from_wire(binding: wire::LedgerBinding) -> Result<Self, String> {
-        let members = binding.members.iter().map(|id| Id::new(id));
         Ok(Self {
             ledger_id: Id::new(&binding.ledger_id)?,
             cluster_id: binding.cluster_id,
             revision: binding.revision,
             generation: binding.generation,
-            members: members.collect::<Result<_, _>>()?,
+            members: row::ids_from_wire(&binding.members)?,
+            lost: row::ids_from_wire(&binding.lost)?,
+            frozen: Some(binding.frozen).filter(|reason| !reason.is_empty()),
+            bound_at: binding.bound_at,
             distrusted: Some(binding.distrusted).filter(|reason| !reason.is_empty()),
         })
     }
@@ -369,10 +251,6 @@ impl Binding {
 pub struct Cleared {
     pub(crate) generation: u64,
     pub(crate) revision: u64,
-}
-
-fn without(ids: &BTreeSet<Id>, one: Id) -> BTreeSet<Id> {
-    ids.iter().copied().filter(|id| *id != one).collect()
 }
 
 fn place(mark: &Mark) -> String {

@@ -6,10 +6,12 @@
 mod anchor;
 pub mod entry;
 mod error;
+mod freeze;
 mod keys;
 mod last_entry;
 pub mod ledger;
 mod moves;
+mod policy;
 mod refusals;
 mod reservation;
 mod state;
@@ -22,6 +24,7 @@ use hsm_device::PublicKey;
 use hsm_journal::{Journal, Ticket};
 use hsm_policy::cometbft::Message;
 use hsm_policy::conflict::{self, Conflict, Verdict};
+use hsm_policy::grants::Meters;
 use hsm_policy::identity::Caller;
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
@@ -33,11 +36,12 @@ use ledger::Cleared;
 pub use anchor::Purpose;
 pub use error::Error;
 pub use last_entry::LastEntry;
+pub use policy::Terms;
 pub use refusals::Refusals;
 pub use reservation::Reservation;
 pub use state::{
-    AnchorMark, AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, Signed, State, Tail,
-    officers_to_wire,
+    AnchorMark, AuditMark, Bounds, ChainMark, Freeze, Frozen, Made, PinnedKey, PolicyMark,
+    Signatures, Signed, State, Tail, officers_to_wire,
 };
 
 use anchor::{Advances, Outside};
@@ -65,6 +69,8 @@ pub struct Ask<'a> {
     pub message: &'a Message,
     /// How far above the last signed height it may lie.
     pub max_height_jump: u64,
+    /// What else the policy's permit says.
+    pub terms: Terms<'a>,
 }
 
 /// The marks in memory and the journal behind them.
@@ -73,6 +79,8 @@ pub struct Guard {
     journal: Journal,
     advances: Advances,
     last_entry: Option<LastEntry>,
+    /// By how many heights each caller raised marks lately. Locked while the state is.
+    rises: Mutex<Meters>,
 }
 
 impl Guard {
@@ -84,6 +92,7 @@ impl Guard {
             journal,
             advances: Advances::default(),
             last_entry: None,
+            rises: Mutex::new(Meters::default()),
         }
     }
 
@@ -133,12 +142,20 @@ impl Guard {
         now: SystemTime,
     ) -> Result<Decided, Error> {
         let mut state = self.lock()?;
+        if ask.terms.version != state.policy_version() {
+            return Err(Error::PolicyChanged);
+        }
+        freeze::refuse_frozen(&state, ask)?;
         let known = state
             .mark(ask.public_key, ask.message.chain_id())
             .ok_or_else(|| Error::NotInitialised {
                 key: ask.key.to_owned(),
                 chain: ask.message.chain_id().to_string(),
             })?;
+        if let Some(reason) = known.ledger.as_ref().and_then(|it| it.frozen.clone()) {
+            let (key, chain) = (ask.key.to_owned(), ask.message.chain_id().to_string());
+            return Err(Error::FrozenInLedger { key, chain, reason });
+        }
         let verdict = match conflict::judge(&known.mark, ask.message, ask.max_height_jump) {
             Ok(verdict) => verdict,
             // What may have been signed up to the floor counts as signed; but not in a ledger's row, which others
@@ -165,6 +182,11 @@ impl Guard {
                 return Err(Self::outside(&mut state, ask, height, outside));
             }
         }
+        let rise = match verdict {
+            Verdict::Sign => policy::rise(known, ask.message),
+            Verdict::Repeat | Verdict::ExtensionAnew => 0,
+        };
+        self.may_rise(&ask.terms, rise)?;
         let earlier = known.mark.last.as_ref().zip(known.made.as_ref());
         let (mut reservation, repeated) = match (verdict, earlier) {
             (Verdict::Sign, _) => (Reservation::first(ask.message), None),
@@ -204,7 +226,9 @@ impl Guard {
             None => {
                 let revision = cleared.map_or(0, |cleared| cleared.revision);
                 let event = Event::Reserved(reservation.event(ask, revision));
-                self.append(&mut state, now, event)?
+                let entry = self.append(&mut state, now, event)?;
+                self.rises(&ask.terms, rise)?;
+                entry
             }
         };
         reservation.index = entry.ticket.index();
@@ -366,6 +390,12 @@ impl Guard {
         let ticket = self.journal.append(leaf)?;
         state.commit(ticket.index(), &entry::wall_clock(now), hash, change);
         Ok(Appended { ticket, leaf: hash })
+    }
+
+    fn meters(&self) -> Result<MutexGuard<'_, Meters>, Error> {
+        self.rises
+            .lock()
+            .map_err(|_| Error::Internal("a thread panicked while it held the meters".to_owned()))
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>, Error> {

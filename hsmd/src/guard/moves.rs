@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use hsm_policy::cometbft::ChainId;
 use hsm_policy::conflict::Outcome;
-use hsm_policy::officers::{Officers, RecoverKey, SetOfficers};
+use hsm_policy::officers::{Officers, RecoverKey, ReplaceJournal, SetOfficers};
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
 
@@ -97,6 +97,30 @@ impl Guard {
             self.append(&mut state, now, event)?
         };
         self.settle(entry).await
+    }
+
+    /// Records that a ledger's row waits no more for a signer, as officers signed; tells who did. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoOfficers`], [`Error::Officers`], [`Error::Journal`].
+    pub(crate) async fn replace_journal(
+        &self,
+        signed: &Signed,
+        mut replaced: wire::LedgerJournalReplaced,
+        now: SystemTime,
+    ) -> Result<Vec<String>, Error> {
+        let (entry, signers) = {
+            let mut state = self.lock()?;
+            let (_, authorisation) = state.authorise::<ReplaceJournal>(signed, now)?;
+            let signers = authorisation.officers.clone();
+            replaced.authorisation = Some(authorisation);
+            let event = Event::LedgerJournalReplaced(replaced);
+            let entry = self.append(&mut state, now, event)?;
+            (entry, signers)
+        };
+        self.settle(entry).await?;
+        Ok(signers)
     }
 }
 

@@ -6,10 +6,12 @@
 mod anchor;
 mod audit;
 mod change;
+mod freeze;
 mod import;
 mod keys;
 mod ledger;
 mod officers;
+mod policy;
 mod signing;
 mod snapshot;
 
@@ -22,10 +24,14 @@ use hsm_proto::v1 as wire;
 
 use super::entry;
 use super::ledger::Binding;
+use freeze::Freezes;
 use officers::Authority;
 
 pub use anchor::{AnchorMark, Bounds, Tail};
+pub use freeze::{Freeze, Frozen};
 pub use officers::{Signed, officers_to_wire};
+pub use policy::PolicyMark;
+pub(super) use policy::policy_to_wire;
 
 /// The pinned keys and their marks.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +49,8 @@ pub struct State {
     unproven: Option<Tail>,
     checkpoint_keys: BTreeSet<PublicKey>,
     authority: Authority,
+    policy: Option<PolicyMark>,
+    freezes: Freezes,
 }
 
 /// The last checkpoint of a device's own audit log.

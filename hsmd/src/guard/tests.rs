@@ -3,6 +3,7 @@
 mod bound;
 mod checkpoints;
 mod disk_faults;
+mod freezes;
 mod ledger;
 mod moves;
 mod power_cuts;
@@ -106,6 +107,7 @@ async fn reserve(guard: &Guard, message: &Message) -> Result<Reservation, Error>
         public_key: &public_key,
         message,
         max_height_jump: 1000,
+        terms: Terms::default(),
     };
     guard.reserve(ask, SystemTime::now()).await
 }
@@ -208,6 +210,7 @@ async fn the_answer_given_first_is_given_again_with_its_signature() {
         public_key: &public_key,
         message: &message,
         max_height_jump: 1,
+        terms: Terms::default(),
     };
     guard
         .record_signed(ask, &first, &signatures, SystemTime::now())

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Error, Ledger, PATIENCE, Place, Seen, Swapped, bound, known, ledger_mark, lock, row_key, seen,
-    take,
+    shared, take,
 };
 use crate::guard::ledger::{Doubt, Id, Row};
 use crate::guard::{self, Guard};
@@ -53,10 +53,12 @@ impl Ledger {
             generation: 1,
             members: [self.signer].into(),
             awaited,
+            lost: BTreeSet::new(),
+            frozen: None,
             mark: mark.clone(),
         };
         let key = row_key(place);
-        let made = self.etcd()?.swap(&key, None, row.encode(), deadline);
+        let made = self.swap(&key, None, row.encode(), deadline);
         match made.await? {
             Swapped::Done(answer) => {
                 let (seen, _) = seen(answer)?;
@@ -80,9 +82,9 @@ impl Ledger {
         mark: &Mark,
         deadline: Instant,
     ) -> Result<(Mark, wire::LedgerMark), Error> {
-        let (etcd, key) = (self.etcd()?, row_key(place));
+        let key = row_key(place);
         loop {
-            let (Seen { row, .. }, value) = seen(etcd.read(&key, deadline).await?)?;
+            let (Seen { row, .. }, value) = seen(self.read(&key, deadline).await?)?;
             let row = row.ok_or_else(|| {
                 Error::Refused(format!(
                     "etcd has no ledger for public key {} on chain {}: create it, on one signer",
@@ -97,7 +99,7 @@ impl Ledger {
             let mut next = row.clone();
             next.members.insert(self.signer);
             next.mark = row.mark.merged(mark);
-            let swap = etcd.swap(&key, value.as_deref(), next.encode(), deadline);
+            let swap = self.swap(&key, value.as_deref(), next.encode(), deadline);
             if let Swapped::Done(answer) = swap.await? {
                 let (seen, _) = seen(answer)?;
                 return Ok((next.mark.clone(), ledger_mark(place, &next, &seen)));
@@ -108,7 +110,8 @@ impl Ledger {
     /// Takes a key that is known into a ledger, at its mark or above. Durable on return.
     ///
     /// Until the journal has it that the key is bound, it may be signed with here without the ledger. A new row
-    /// therefore waits for this signer first, so that no other one can join it meanwhile.
+    /// therefore waits for this signer first, so that no other one can join it meanwhile. What may have been signed up
+    /// to a floor counts as signed in the row, since others know nothing of the floor.
     ///
     /// # Errors
     ///
@@ -123,7 +126,8 @@ impl Ledger {
         let mut slot = lock(&slot, Instant::now() + PATIENCE).await?;
         *slot = super::Slot::default();
         loop {
-            let (mark, binding) = known(guard, place)?.ok_or_else(|| not_known(place))?;
+            let (_, binding) = known(guard, place)?.ok_or_else(|| not_known(place))?;
+            let mark = shared(guard, place)?.ok_or_else(|| not_known(place))?;
             if let Some(binding) = binding {
                 return Err(guard::Error::AlreadyKnown(format!(
                     "public key {} on chain {} is bound to ledger {} already",
@@ -154,11 +158,11 @@ impl Ledger {
         height: i64,
     ) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
-        let (etcd, key) = (self.etcd()?, row_key(place));
+        let key = row_key(place);
         let slot = self.slot(place);
         let mut slot = lock(&slot, deadline).await?;
         loop {
-            take(guard, place, &mut slot, etcd.read(&key, deadline).await?).await?;
+            take(guard, place, &mut slot, self.read(&key, deadline).await?).await?;
             let value = slot.value.take();
             let (mark, _) = bound(guard, place)?;
             if height <= mark.height() {
@@ -173,7 +177,7 @@ impl Ledger {
             let mut row =
                 Row::decode(value.as_deref().unwrap_or_default()).map_err(Error::Refused)?;
             row.mark.initial_height = height;
-            let swap = etcd.swap(&key, value.as_deref(), row.encode(), deadline);
+            let swap = self.swap(&key, value.as_deref(), row.encode(), deadline);
             if let Swapped::Done(answer) = swap.await? {
                 let (seen, _) = seen(answer)?;
                 let event = Event::LedgerSeen(ledger_mark(place, &row, &seen));

@@ -5,11 +5,16 @@
 //! one request is under way in this process at a time, so that the order in etcd is the journal's. The guard's
 //! own lock is never held while etcd is waited for.
 
+mod asking;
 mod etcd;
+mod freeze;
 mod member;
 #[cfg(test)]
 mod model;
 mod reconcile;
+mod replace;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,11 +28,13 @@ use hsm_proto::v1::entry::Event;
 use tokio::time::Instant;
 
 pub use etcd::{Answer, Etcd, Swapped, Unavailable};
+pub use freeze::freeze_reason;
 
 use crate::config;
 use crate::guard::entry::public_key_to_wire;
 use crate::guard::ledger::{Binding, Cleared, Doubt, Id, Row, Seen};
-use crate::guard::{self, Ask, Guard, Reservation};
+use crate::guard::{self, Ask, ChainMark, Guard, Reservation};
+use crate::metrics::Metrics;
 
 /// How often rows that others may have changed are looked at.
 const FOLLOW: Duration = Duration::from_secs(1);
@@ -61,6 +68,7 @@ type Place = (PublicKey, ChainId);
 pub struct Ledger {
     etcd: Option<Etcd>,
     signer: Id,
+    metrics: Option<Metrics>,
     slots: Mutex<HashMap<Place, Arc<tokio::sync::Mutex<Slot>>>>,
 }
 
@@ -93,8 +101,16 @@ impl Ledger {
         Ok(Self {
             etcd: config.map(connect).transpose()?,
             signer: signer.map_err(guard::Error::Internal)?,
+            metrics: None,
             slots: Mutex::default(),
         })
+    }
+
+    /// Has these metrics tell how etcd answers.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: &Metrics) -> Self {
+        self.metrics = Some(metrics.clone());
+        self
     }
 
     /// As [`Guard::reserve`]. For a key that is bound to a ledger, the row there holds the message first; what was
@@ -138,16 +154,20 @@ impl Ledger {
         ask: Ask<'_>,
         deadline: Instant,
     ) -> Result<Option<Cleared>, Error> {
-        let (etcd, key) = (self.etcd()?, row_key(place));
+        let key = row_key(place);
         let mut fresh = false;
         loop {
             let Some(value) = slot.value.clone() else {
-                let answer = etcd.read(&key, deadline).await?;
+                let answer = self.read(&key, deadline).await?;
                 take(guard, place, slot, answer).await?;
                 fresh = true;
                 continue;
             };
             let (mark, binding) = bound(guard, place)?;
+            if binding.frozen.is_some() {
+                // The guard refuses by it.
+                return Ok(None);
+            }
             let row = Row::decode(&value).map_err(guard::Error::Internal)?;
             if row.mark != mark {
                 // The row was changed in our name, and the journal took no entry then.
@@ -172,7 +192,7 @@ impl Ledger {
                 // The guard comes to the same conflict.
                 Err(_) => return Ok(None),
             };
-            match etcd
+            match self
                 .swap(&key, Some(&value), next.encode(), deadline)
                 .await?
             {
@@ -236,12 +256,14 @@ impl Ledger {
     async fn look(&self, guard: &Guard, place: &Place) -> Option<Result<(), Error>> {
         let slot = self.slot(place);
         let mut slot = slot.try_lock().ok()?;
-        Some(self.refresh(guard, place, &mut slot).await)
+        let looked = self.refresh(guard, place, &mut slot).await;
+        self.looked(guard, place, looked.as_ref().err());
+        Some(looked)
     }
 
     async fn refresh(&self, guard: &Guard, place: &Place, slot: &mut Slot) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
-        let answer = self.etcd()?.read(&row_key(place), deadline).await?;
+        let answer = self.read(&row_key(place), deadline).await?;
         take(guard, place, slot, answer).await
     }
 
@@ -270,7 +292,7 @@ async fn take(guard: &Guard, place: &Place, slot: &mut Slot, answer: Answer) -> 
     let (seen, value) = seen(answer)?;
     let judged = binding.judge(&mark, slot.revision, &seen);
     let row = doubted(guard, place, slot, judged).await?;
-    if row.mark != mark || row.members != binding.members {
+    if binding.is_news(&mark, &row) {
         let event = Event::LedgerSeen(ledger_mark(place, &row, &seen));
         guard.record_durably(event, SystemTime::now()).await?;
     }
@@ -311,6 +333,12 @@ fn bound(guard: &Guard, place: &Place) -> Result<(Mark, Binding), Error> {
         Some(reason) => Err(Doubt::WentBack(reason).into()),
         None => Ok((mark, binding)),
     }
+}
+
+/// The mark that a key is bound at.
+fn shared(guard: &Guard, (key, chain): &Place) -> Result<Option<Mark>, Error> {
+    let mark = guard.inspect(|state| state.mark(key, chain).map(ChainMark::shared_mark))?;
+    Ok(mark)
 }
 
 fn known(guard: &Guard, (key, chain): &Place) -> Result<Option<(Mark, Option<Binding>)>, Error> {

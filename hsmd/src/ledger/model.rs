@@ -258,6 +258,8 @@ impl World {
             revision,
             generation: row.generation,
             members: row.members,
+            lost: row.lost,
+            frozen: row.frozen,
             distrusted: None,
             ..it.binding.clone()
         };
@@ -279,6 +281,8 @@ fn row_of(mark: &Mark, signer: &Signer) -> Row {
         generation: signer.binding.generation,
         members: signer.binding.members.clone(),
         awaited: [].into(),
+        lost: [].into(),
+        frozen: None,
         mark: mark.clone(),
     }
 }
@@ -318,6 +322,8 @@ impl Model for Protocol {
             generation: 1,
             members,
             awaited: [].into(),
+            lost: [].into(),
+            frozen: None,
             mark: Mark {
                 initial_height: 0,
                 last: None,
@@ -331,6 +337,9 @@ impl Model for Protocol {
                 revision: 1,
                 generation: 1,
                 members: row.members.clone(),
+                lost: [].into(),
+                frozen: None,
+                bound_at: 0,
                 distrusted: None,
             },
             row: None,

@@ -39,13 +39,13 @@ impl Ledger {
         slot: &mut Slot,
     ) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
-        let (etcd, key) = (self.etcd()?, row_key(place));
+        let key = row_key(place);
         slot.value = None;
         loop {
             let Some((mark, Some(binding))) = known(guard, place)? else {
                 return Ok(());
             };
-            let (before, value) = seen(etcd.read(&key, deadline).await?)?;
+            let (before, value) = seen(self.read(&key, deadline).await?)?;
             let judged = binding.judge(&mark, slot.revision, &before);
             if binding.distrusted.is_none() && matches!(judged, Ok(_) | Err(Doubt::Awaited { .. }))
             {
@@ -56,7 +56,7 @@ impl Ledger {
                     return Ok(());
                 }
                 // It is in this generation, and the row covers it: nothing is new but that it is not waited for.
-                let swap = etcd.swap(&key, value.as_deref(), row.encode(), deadline);
+                let swap = self.swap(&key, value.as_deref(), row.encode(), deadline);
                 if let Swapped::Done(_) = swap.await? {
                     return Ok(());
                 }
@@ -64,7 +64,7 @@ impl Ledger {
             }
             let merged = binding.reconciled(&mark, self.signer, before.row.as_ref());
             let merged = merged.map_err(Error::Refused)?;
-            let swap = etcd.swap(&key, value.as_deref(), merged.encode(), deadline);
+            let swap = self.swap(&key, value.as_deref(), merged.encode(), deadline);
             if let Swapped::Done(answer) = swap.await? {
                 let (after, _) = seen(answer)?;
                 let event = Event::LedgerReconciled(ledger_mark(place, &merged, &after));

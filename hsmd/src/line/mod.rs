@@ -3,17 +3,18 @@
 //! Each stage takes the proof that the one before it made, and no stage's proof can be made elsewhere.
 //! Refusals leave through one place, which journals them, counts them and tells the caller.
 
+mod attempt;
 mod permit;
 mod refusal;
 mod request;
 mod reserve;
 mod sign;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use hsm_policy::grants::{KeyName, Policy};
+use hsm_policy::grants::{KeyName, Meters};
 use hsm_policy::identity::{Caller, Role};
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::Reason;
@@ -22,10 +23,13 @@ use hsm_proto::v1::entry::Event;
 pub use permit::Permitted;
 pub use refusal::Refusal;
 pub use request::{Request, Wire};
-pub use reserve::Reserved;
+pub use reserve::{Outcome, Reserved};
 pub use sign::Signed;
 
+use attempt::Attempt;
+
 use crate::guard::{Guard, Refusals};
+use crate::in_force::InForce;
 use crate::keyring::Keyring;
 use crate::ledger::Ledger;
 use crate::metrics::{Metrics, Stage};
@@ -33,7 +37,10 @@ use crate::transport::Peer;
 
 /// All that a request meets on its way.
 pub struct Line {
-    policy: Policy,
+    in_force: RwLock<Arc<InForce>>,
+    /// What each caller asked for lately, where that is limited.
+    requests: Mutex<Meters>,
+    started: Instant,
     keyring: Keyring,
     guard: Guard,
     ledger: Ledger,
@@ -41,25 +48,23 @@ pub struct Line {
     metrics: Metrics,
     deadline: Duration,
     stopping: AtomicBool,
-    /// The chains that the policy names: what a metric may be labelled with.
-    chains: HashSet<String>,
 }
 
 impl Line {
     /// A line whose requests are answered within `deadline`.
     #[must_use]
     pub fn new(
-        policy: Policy,
+        in_force: InForce,
         keyring: Keyring,
         guard: Guard,
         ledger: Ledger,
         metrics: Metrics,
         deadline: Duration,
     ) -> Self {
-        let chains = policy.grants().map(|grant| grant.chain_id().to_string());
         Self {
-            chains: chains.collect(),
-            policy,
+            in_force: RwLock::new(Arc::new(in_force)),
+            requests: Mutex::new(Meters::default()),
+            started: Instant::now(),
             keyring,
             guard,
             ledger,
@@ -111,35 +116,48 @@ impl Line {
         }
         let now = SystemTime::now();
         let mut watch = Stopwatch::start(&self.metrics);
-        let caller = identify(peer, Role::Sentry, now)?;
+        let caller = identify(peer, &[Role::Sentry], now)?;
         watch.end(Stage::Identity);
         let request = Request::new(caller, sent)?;
         watch.end(Stage::Request);
-        let permitted = permit::permit(self.rules(), request, now)?;
+        let mut permitted = self.permit(request, now)?;
         watch.end(Stage::Permit);
-        let reserved = reserve::reserve(
-            &self.guard,
-            &self.ledger,
-            permitted,
-            now,
-            deadline,
-            &self.metrics,
-        )
-        .await?;
+        let reserved = loop {
+            match self.reserve(permitted, now, deadline).await? {
+                Outcome::Reserved(reserved) => break reserved,
+                // A new policy was put in force in between: what counts is what that one says.
+                Outcome::PolicyChanged(request) => permitted = self.permit(request, now)?,
+            }
+        };
         watch.end(Stage::Reserve);
+        let at_work = self.guard.journal().at_work();
         let signed = sign::sign(reserved, deadline, &self.metrics).await?;
+        drop(at_work);
         watch.end(Stage::Device);
         let signed = self.reply(signed);
         watch.end(Stage::Reply);
         Ok(signed)
     }
 
-    fn rules(&self) -> permit::Rules<'_> {
-        permit::Rules {
-            policy: &self.policy,
+    fn permit(&self, request: Request, now: SystemTime) -> Result<Permitted<'_>, Refusal> {
+        let in_force = self.policy();
+        let rules = permit::Rules {
+            in_force: &in_force,
+            requests: &self.requests,
             keyring: &self.keyring,
             guard: &self.guard,
-        }
+        };
+        permit::permit(rules, request, now, self.started.elapsed())
+    }
+
+    async fn reserve<'a>(
+        &'a self,
+        permitted: Permitted<'a>,
+        now: SystemTime,
+        deadline: tokio::time::Instant,
+    ) -> Result<Outcome<'a>, Refusal> {
+        let (guard, ledger) = (&self.guard, &self.ledger);
+        reserve::reserve(guard, ledger, permitted, now, deadline, &self.metrics).await
     }
 
     /// Hands the outcome to the journal without waiting for the disk.
@@ -161,9 +179,9 @@ impl Line {
     }
 
     fn granted(&self, peer: &Peer) -> Result<Vec<wire::KeyGrant>, Refusal> {
-        let caller = identify(peer, Role::Sentry, SystemTime::now())?;
+        let caller = identify(peer, &[Role::Sentry], SystemTime::now())?;
         let mut keys = Vec::new();
-        for grant in self.policy.grants_of(&caller) {
+        for grant in self.policy().policy.grants_of(&caller) {
             if let Some(public_key) = self.guard.pinned(grant.key().as_str())? {
                 keys.push(wire::KeyGrant {
                     key: grant.key().to_string(),
@@ -200,10 +218,11 @@ impl Line {
         peer: &Peer,
         key: &str,
     ) -> Result<wire::GetPublicKeyResponse, Refusal> {
-        let caller = identify(peer, Role::Sentry, SystemTime::now())?;
+        let caller = identify(peer, &[Role::Sentry], SystemTime::now())?;
         let name = KeyName::new(key)
             .map_err(|error| Refusal::new(Reason::KeyNotGranted, error.to_string()))?;
-        let mut grants = self.policy.grants_with(&caller, &name)?;
+        let in_force = self.policy();
+        let mut grants = in_force.policy.grants_with(&caller, &name)?;
         let public_key = self.guard.pinned(key)?.ok_or_else(|| {
             let chain = grants.next().map(|grant| grant.chain_id().to_string());
             crate::guard::Error::NotInitialised {
@@ -221,10 +240,9 @@ impl Line {
 
     /// The one way out for a refusal: journaled, counted, logged.
     fn refuse(&self, attempt: Attempt, refusal: Refusal) -> Refusal {
-        let chain = self
-            .chains
-            .get(&attempt.chain_id)
-            .map_or("", String::as_str);
+        let in_force = self.policy();
+        let chain = in_force.chains.get(&attempt.chain_id);
+        let chain = chain.map_or("", String::as_str);
         self.metrics.refused(chain, attempt.kind, refusal.reason);
         let refused = wire::Refused {
             caller: attempt.caller.clone(),
@@ -236,7 +254,7 @@ impl Line {
             sign_bytes: refusal.sign_bytes.clone(),
             count: 1,
         };
-        let granted = self.is_granted(&attempt);
+        let granted = attempt.is_granted(&in_force);
         if let Some(first) = self.refusals.take(refused, granted, Instant::now()) {
             self.record_refusal(first);
         }
@@ -253,17 +271,15 @@ impl Line {
         refusal
     }
 
-    /// Whether the caller has any grant of the key for the chain that it named.
-    fn is_granted(&self, attempt: &Attempt) -> bool {
-        let mut grants = self.policy.grants();
-        grants.any(|grant| {
-            grant.key().as_str() == attempt.key
-                && grant.chain_id().as_str() == attempt.chain_id
-                && grant
-                    .callers()
-                    .iter()
-                    .any(|caller| caller.to_string() == attempt.caller)
-        })
+    /// That a caller's certificate is valid at this moment, and of one of these roles.
+    ///
+    /// # Errors
+    ///
+    /// The refusal, after it was journaled and counted.
+    pub(crate) fn admit(&self, peer: &Peer, roles: &[Role]) -> Result<(), Refusal> {
+        identify(peer, roles, SystemTime::now())
+            .map(drop)
+            .map_err(|refusal| self.refuse(Attempt::to_look(peer, ""), refusal))
     }
 
     /// From now on, nothing more is signed.
@@ -311,10 +327,20 @@ impl Line {
         &self.keyring
     }
 
-    /// Who may have what signed.
+    /// Who may have what signed, at this moment.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policy(&self) -> Arc<InForce> {
+        let in_force = self.in_force.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&in_force)
+    }
+
+    /// Puts another policy in force. The guard's state has to say that it counts, under the lock that is held.
+    pub(crate) fn put_in_force(&self, policy: InForce) {
+        let mut in_force = self
+            .in_force
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *in_force = Arc::new(policy);
     }
 
     /// The metrics.
@@ -326,14 +352,16 @@ impl Line {
 
 /// The first stage: the caller is the certificate's one URI SAN, its role may make this call, and the
 /// certificate is valid at this moment.
-fn identify(peer: &Peer, role: Role, now: SystemTime) -> Result<Caller, Refusal> {
+fn identify(peer: &Peer, roles: &[Role], now: SystemTime) -> Result<Caller, Refusal> {
     let caller = peer.caller_at(now)?;
-    if caller.role() != role {
+    if !roles.contains(&caller.role()) {
+        let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
         return Err(Refusal::new(
             Reason::WrongRole,
             format!(
-                "{caller} has role {}: this call is for role {role}",
-                caller.role()
+                "{caller} has role {}: this call is for role {}",
+                caller.role(),
+                names.join(" or ")
             ),
         ));
     }
@@ -349,52 +377,6 @@ fn too_late(allowed: Duration) -> Refusal {
             allowed.as_millis()
         ),
     )
-}
-
-/// Names that a caller sends are kept in refusals up to this many bytes.
-const KEPT_NAME_BYTES: usize = 64;
-
-/// What a refusal says of the request, as sent.
-struct Attempt {
-    caller: String,
-    key: String,
-    chain_id: String,
-    kind: &'static str,
-    position: Option<wire::Position>,
-}
-
-impl Attempt {
-    fn of(peer: &Peer, sent: &Wire) -> Self {
-        Self {
-            caller: peer.caller_name(),
-            key: kept(sent.key()),
-            chain_id: kept(sent.chain_id()),
-            kind: sent.kind(),
-            position: Some(sent.position()),
-        }
-    }
-
-    fn to_look(peer: &Peer, key: &str) -> Self {
-        Self {
-            caller: peer.caller_name(),
-            key: kept(key),
-            chain_id: String::new(),
-            kind: "look",
-            position: None,
-        }
-    }
-
-    fn height(&self) -> i64 {
-        self.position.map_or(0, |position| position.height)
-    }
-}
-
-fn kept(name: &str) -> String {
-    let mut end = name.len().min(KEPT_NAME_BYTES);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.get(..end).unwrap_or_default().to_owned()
 }
 
 /// Measures the stages one after the other.

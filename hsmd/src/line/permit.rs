@@ -1,22 +1,24 @@
 //! The third stage: may this caller have it signed, and can a device sign it at all?
 
-use std::time::SystemTime;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use hsm_device::PublicKey;
 use hsm_policy::cometbft::Timestamp;
-use hsm_policy::grants::{KeyName, Permit, Policy};
+use hsm_policy::grants::{Denial, KeyName, Meters, Permit, Subject};
 use hsm_proto::v1::Reason;
 
 use super::refusal::Refusal;
 use super::request::Request;
-use crate::guard::{self, Guard};
+use crate::guard::{self, Guard, Terms};
+use crate::in_force::InForce;
 use crate::keyring::{Key, Keyring};
 
 /// What the stage decides by.
-#[derive(Clone, Copy)]
-pub(super) struct Rules<'a> {
-    pub(super) policy: &'a Policy,
-    pub(super) keyring: &'a Keyring,
+pub(super) struct Rules<'k, 'a> {
+    pub(super) in_force: &'a InForce,
+    pub(super) requests: &'a Mutex<Meters>,
+    pub(super) keyring: &'k Keyring,
     pub(super) guard: &'a Guard,
 }
 
@@ -26,6 +28,23 @@ pub struct Permitted<'a> {
     pub(super) key: &'a Key,
     pub(super) public_key: PublicKey,
     pub(super) permit: Permit,
+    /// The version of the policy that it rests on.
+    version: u64,
+    /// Whose use is measured, where the permit limits it.
+    subject: Option<Subject>,
+    /// The time since a moment that stays the same.
+    elapsed: Duration,
+}
+
+impl Permitted<'_> {
+    /// What the guard holds against it.
+    pub(super) fn terms(&self) -> Terms<'_> {
+        Terms {
+            version: self.version,
+            heights: self.subject.as_ref().zip(self.permit.heights()),
+            elapsed: self.elapsed,
+        }
+    }
 }
 
 /// Decides by policy; refuses what no device of the key could sign before anything is reserved.
@@ -33,16 +52,18 @@ pub struct Permitted<'a> {
 /// # Errors
 ///
 /// A refusal by policy, or one that says what keeps the key from signing.
-pub(super) fn permit(
-    rules: Rules<'_>,
+pub(super) fn permit<'k>(
+    rules: Rules<'k, '_>,
     request: Request,
     now: SystemTime,
-) -> Result<Permitted<'_>, Refusal> {
+    elapsed: Duration,
+) -> Result<Permitted<'k>, Refusal> {
     let name = KeyName::new(&request.key)
         .map_err(|error| Refusal::new(Reason::KeyNotGranted, error.to_string()))?;
-    let permit = rules
-        .policy
-        .permit(&request.caller, &name, &request.message, moment(now)?)?;
+    let policy = &rules.in_force.policy;
+    let permit = policy.permit(&request.caller, &name, &request.message, moment(now)?)?;
+    let subject = subject(&permit, &request, &name);
+    measure(&rules, &permit, subject.as_ref(), elapsed)?;
     let not_known = || guard::Error::NotInitialised {
         key: request.key.clone(),
         chain: request.message.chain_id().to_string(),
@@ -66,7 +87,41 @@ pub(super) fn permit(
         key,
         public_key,
         permit,
+        version: rules.in_force.version(),
+        subject,
+        elapsed,
     })
+}
+
+/// Nothing is kept of callers whose use is not limited.
+fn subject(permit: &Permit, request: &Request, key: &KeyName) -> Option<Subject> {
+    permit.requests().or(permit.heights()).map(|_| Subject {
+        caller: request.caller.clone(),
+        key: key.clone(),
+        chain_id: request.message.chain_id().clone(),
+    })
+}
+
+fn measure(
+    rules: &Rules<'_, '_>,
+    permit: &Permit,
+    subject: Option<&Subject>,
+    elapsed: Duration,
+) -> Result<(), Denial> {
+    let Some((subject, allowance)) = subject.zip(permit.requests()) else {
+        return Ok(());
+    };
+    let mut requests = rules
+        .requests
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if !requests.admits(subject, allowance, 1, elapsed) {
+        return Err(Denial::RequestRate {
+            rate: allowance.rate(),
+        });
+    }
+    requests.count(subject, allowance, 1, elapsed);
+    Ok(())
 }
 
 fn wrong_ledger(bound: String) -> Refusal {

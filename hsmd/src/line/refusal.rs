@@ -84,11 +84,14 @@ fn code(reason: Reason) -> Code {
         | Reason::CertificateNotYetValid => Code::Unauthenticated,
         Reason::WrongRole
         | Reason::KeyNotGranted
+        | Reason::KeyFrozen
         | Reason::ChainNotGranted
         | Reason::KindNotGranted
         | Reason::HeightJump
         | Reason::RoundLimit
-        | Reason::ClockSkew => Code::PermissionDenied,
+        | Reason::ClockSkew
+        | Reason::HeightLimit
+        | Reason::HeightRate => Code::PermissionDenied,
         Reason::InvalidField | Reason::ExtensionNotAllowed | Reason::MessageTooLong => {
             Code::InvalidArgument
         }
@@ -106,7 +109,9 @@ fn code(reason: Reason) -> Code {
         | Reason::LedgerUnavailable
         | Reason::DeviceUnavailable
         | Reason::ShuttingDown => Code::Unavailable,
-        Reason::JournalOverloaded | Reason::DeviceOverloaded => Code::ResourceExhausted,
+        Reason::JournalOverloaded | Reason::DeviceOverloaded | Reason::RequestRate => {
+            Code::ResourceExhausted
+        }
         Reason::DeadlineExceeded => Code::DeadlineExceeded,
         Reason::DeviceFault | Reason::Internal | Reason::Unspecified => Code::Internal,
     }
@@ -148,6 +153,10 @@ impl From<Denial> for Refusal {
             Denial::KindNotGranted { .. } => Reason::KindNotGranted,
             Denial::RoundLimit { .. } => Reason::RoundLimit,
             Denial::ClockSkew { .. } => Reason::ClockSkew,
+            Denial::HeightLimit { .. } => Reason::HeightLimit,
+            Denial::RequestRate { .. } => Reason::RequestRate,
+            Denial::HeightRate { .. } => Reason::HeightRate,
+            Denial::Frozen { .. } => Reason::KeyFrozen,
         };
         Self::new(reason, denial.to_string())
     }
@@ -175,6 +184,7 @@ impl From<guard::Error> for Refusal {
                 }
             }
             guard::Error::LedgerFirst { .. } => Self::new(Reason::LedgerUnavailable, message),
+            guard::Error::FrozenInLedger { .. } => Self::new(Reason::KeyFrozen, message),
             guard::Error::Ceiling { ceiling, .. } => {
                 Self::new(Reason::Ceiling, message).with("ceiling", ceiling.unwrap_or_default())
             }
@@ -185,6 +195,8 @@ impl From<guard::Error> for Refusal {
                 tracing::error!(error = message, "nothing is signed above the ceiling");
                 Self::new(Reason::AnchorUnavailable, message)
             }
+            guard::Error::Denied(denial) => denial.into(),
+            guard::Error::Frozen { .. } => Self::new(Reason::KeyFrozen, message),
             guard::Error::Journal(error) => error.into(),
             guard::Error::AlreadyKnown(_)
             | guard::Error::NotAbove { .. }
@@ -192,6 +204,8 @@ impl From<guard::Error> for Refusal {
             | guard::Error::CheckpointKey { .. }
             | guard::Error::NoOfficers { .. }
             | guard::Error::Officers(_)
+            | guard::Error::Policy(_)
+            | guard::Error::PolicyChanged
             | guard::Error::Statement(_)
             | guard::Error::Internal(_) => {
                 tracing::error!(error = message, "the guard failed");

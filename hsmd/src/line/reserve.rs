@@ -6,14 +6,24 @@ use tokio::time::Instant;
 
 use super::permit::Permitted;
 use super::refusal::Refusal;
-use crate::guard::{Ask, Guard, Reservation};
-use crate::ledger::Ledger;
+use super::request::Request;
+use crate::guard::{self, Ask, Guard, Reservation};
+use crate::ledger::{self, Ledger};
 use crate::metrics::Metrics;
 
 /// Proof that the position is bound to this message, durably.
 pub struct Reserved<'a> {
     pub(super) permitted: Permitted<'a>,
     pub(super) reservation: Reservation,
+}
+
+/// What came of it.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
+pub enum Outcome<'a> {
+    /// Durable.
+    Reserved(Reserved<'a>),
+    /// Nothing: the policy that permitted the request is not in force any more.
+    PolicyChanged(Request),
 }
 
 /// Reserves, after the key's device has shown once that it holds the pinned public key.
@@ -28,18 +38,23 @@ pub(super) async fn reserve<'a>(
     now: SystemTime,
     deadline: Instant,
     metrics: &Metrics,
-) -> Result<Reserved<'a>, Refusal> {
+) -> Result<Outcome<'a>, Refusal> {
     let failed = |device: &str, kind| metrics.device_error(device, kind);
     permitted
         .key
         .confirm(&permitted.public_key, deadline, failed)
         .await?;
     let reservation = ledger.reserve(guard, permitted.ask(), now, deadline);
-    let reservation = reservation.await?;
-    Ok(Reserved {
-        permitted,
-        reservation,
-    })
+    match reservation.await {
+        Ok(reservation) => Ok(Outcome::Reserved(Reserved {
+            permitted,
+            reservation,
+        })),
+        Err(ledger::Error::Guard(guard::Error::PolicyChanged)) => {
+            Ok(Outcome::PolicyChanged(permitted.request))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Permitted<'_> {
@@ -50,6 +65,7 @@ impl Permitted<'_> {
             public_key: &self.public_key,
             message: &self.request.message,
             max_height_jump: self.permit.max_height_jump(),
+            terms: self.terms(),
         }
     }
 }

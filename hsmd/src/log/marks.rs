@@ -15,6 +15,8 @@ use crate::guard::State;
 const TITLE: &str = "hsmd marks v1";
 /// The word that begins the checkpoint's extension line.
 const EXTENSION: &str = "hsmd-marks";
+/// The first line of a checkpoint as evidence.
+const EVIDENCE: &str = "hsmd checkpoint evidence v1";
 
 /// The mark of one key on one chain.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +58,12 @@ pub enum Error {
         /// How many must.
         quorum: usize,
     },
+    /// It has not the parts that evidence has.
+    #[error(
+        "no evidence of a checkpoint: {0}. It is a text of {EVIDENCE:?}, `log VKEY`, `witness VKEY` for each witness that \
+         has to have cosigned it, an empty line, the checkpoint and its marks document"
+    )]
+    Evidence(&'static str),
     /// The document is not the checkpoint's.
     #[error("the marks are not those of the checkpoint: {0}")]
     Document(String),
@@ -134,6 +142,43 @@ pub fn verify(
     })
 }
 
+/// The marks of a witnessed checkpoint in one text, which names the log's key and the witnesses: whoever rests something
+/// on it signs for these, too. Every witness that is named has to have cosigned it, and one at least.
+///
+/// # Errors
+///
+/// See [`Error`].
+pub fn evidence(text: &str) -> Result<Proven, Error> {
+    let wrong = Error::Evidence;
+    let (head, rest) = text
+        .split_once("\n\n")
+        .ok_or(wrong("it has no empty line"))?;
+    let mut lines = head.lines();
+    if lines.next() != Some(EVIDENCE) {
+        return Err(wrong("its first line is another"));
+    }
+    let log = lines.next().and_then(|line| line.strip_prefix("log "));
+    let log: Verifier = log.ok_or(wrong("it names no log"))?.parse()?;
+    let mut witnesses = Vec::new();
+    for line in lines {
+        let key = line.strip_prefix("witness ");
+        let key = key.ok_or(wrong("a line names no witness"))?;
+        witnesses.push(key.parse::<Verifier>()?);
+    }
+    let mut names: Vec<&str> = witnesses.iter().map(Verifier::name).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() || names.len() < witnesses.len() {
+        return Err(wrong("it names no witness, or one twice"));
+    }
+    let place = rest.find(&format!("\n{TITLE}\n"));
+    let place = place.ok_or(wrong("it has no marks"))?.saturating_add(1);
+    let (note, document) = rest
+        .split_at_checked(place)
+        .ok_or(wrong("it has no marks"))?;
+    verify(&note.parse()?, &log, &witnesses, witnesses.len(), document)
+}
+
 fn write(mut marks: Vec<Mark>) -> String {
     marks.sort();
     let lines = marks.iter().map(|mark| {
@@ -208,6 +253,7 @@ fn step_of(number: u8) -> Option<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hsm_journal::note;
 
     fn mark(first: u8, chain: &str, last: Option<(i64, i32, u8)>) -> Mark {
         let hex = match first {
@@ -252,6 +298,70 @@ mod tests {
             text.clone() + "\n",
         ] {
             assert_eq!(read(&wrong), None, "{wrong}");
+        }
+    }
+
+    /// A log's key or a witness's.
+    struct Signer {
+        key: ed25519_dalek::SigningKey,
+        verifier: Verifier,
+    }
+
+    impl Signer {
+        fn new(name: &str, seed: u8, algorithm: note::Algorithm) -> Self {
+            let key = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
+            let public = key.verifying_key().to_bytes();
+            let verifier = Verifier::new(name, algorithm, &public).unwrap();
+            Self { key, verifier }
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_evidence_if_every_witness_that_is_named_cosigned_it() {
+        use ed25519_dalek::Signer as _;
+        let log = Signer::new("log.example/a", 1, note::Algorithm::Ed25519);
+        let witness = Signer::new("witness.example", 2, note::Algorithm::Cosignature);
+        let other = Signer::new("other.example", 3, note::Algorithm::Cosignature);
+        let document = write(vec![mark(0, "a", Some((7, 1, 3)))]);
+        let checkpoint = Checkpoint {
+            origin: "log.example/a".to_owned(),
+            size: 9,
+            root: [4; 32],
+            extensions: vec![extension(8, &document)],
+        };
+        let signature = log.key.sign(checkpoint.text().as_bytes()).to_bytes();
+        let mut note = checkpoint.sign(&log.verifier, &signature).unwrap();
+        let text = |note: &Note, witnesses: &[&Signer], document: &str| {
+            let lines = witnesses
+                .iter()
+                .map(|it| format!("witness {}\n", it.verifier));
+            let lines = lines.collect::<String>();
+            format!(
+                "{EVIDENCE}\nlog {}\n{lines}\n{note}{document}",
+                log.verifier
+            )
+        };
+        let alone = evidence(&text(&note, &[&witness], &document));
+        assert!(matches!(alone, Err(Error::Witnesses { .. })), "{alone:?}");
+        let (time, signed) = (77_u64, note.text().to_owned());
+        let message = format!("cosignature/v1\ntime {time}\n{signed}");
+        let cosignature = witness.key.sign(message.as_bytes()).to_bytes();
+        let body = [&time.to_be_bytes()[..], &cosignature].concat();
+        let line = witness.verifier.line(&body);
+        let verifiers = [witness.verifier.clone()];
+        assert_eq!(note.add(&line, &verifiers), 1);
+        let proven = evidence(&text(&note, &[&witness], &document)).unwrap();
+        assert_eq!(proven.marks, [mark(0, "a", Some((7, 1, 3)))]);
+        let raised = document.replace(" 7 1 3", " 6 1 3");
+        for (witnesses, document) in [
+            (&[][..], &document),
+            (&[&witness, &witness], &document),
+            (&[&witness, &other], &document),
+            (&[&other], &document),
+            (&[&witness], &raised),
+        ] {
+            let refused = evidence(&text(&note, witnesses, document));
+            assert!(refused.is_err(), "{refused:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Labels come from the configuration, the policy and constants, never from what a caller sends, so that
 //! no caller can make the number of series grow.
 
+mod ledger;
 mod registered;
 mod serve;
 #[cfg(test)]
@@ -16,6 +17,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hsm_proto::v1::Reason;
 use prometheus_client::encoding::text;
 
+use crate::guard::PolicyMark;
+
+pub use ledger::LedgerOperation;
 use registered::{
     CauseLabel, ChainLabel, DeviceErrorLabels, DeviceLabel, DeviceStateLabels, KeyLabels,
     ReasonLabel, RequestLabels, Shared,
@@ -234,6 +238,18 @@ impl Metrics {
     /// One was not made, or not recorded.
     pub fn checkpoint_failure(&self) {
         self.0.checkpoint_failures.inc();
+    }
+
+    /// Which policy is in force, and whether it is old.
+    pub fn policy(&self, mark: Option<&PolicyMark>, old: bool) {
+        let version = mark.map_or(0, |mark| mark.version);
+        self.0
+            .policy_version
+            .set(i64::try_from(version).unwrap_or(i64::MAX));
+        self.0
+            .policy_expiry
+            .set(mark.map_or(0, |mark| mark.expires));
+        self.0.policy_old.set(i64::from(old));
     }
 
     /// The server's certificate expires then.

@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use super::Stage;
+use super::{LedgerOperation, Stage};
 
 /// Seconds; from a check in memory to the slowest honest signature.
 const BUCKETS: [f64; 15] = [
@@ -44,11 +44,19 @@ pub(super) struct Shared {
     pub(super) anchor_counter: Gauge,
     pub(super) anchor_advances: Gauge,
     pub(super) anchor_fault: Gauge,
+    pub(super) ledger_duration: [Histogram; LedgerOperation::ALL.len()],
+    pub(super) ledger_errors: Family<OperationLabel, Counter>,
+    pub(super) ledger_conflicts: Counter,
+    pub(super) ledger_revision: Gauge,
+    pub(super) ledger_mismatch: Family<KeyLabels, Gauge>,
     pub(super) checkpoint_size: Gauge,
     pub(super) checkpoint_time: Gauge<f64, AtomicU64>,
     pub(super) checkpoint_cosignatures: Gauge,
     pub(super) checkpoint_short_of_quorum: Gauge,
     pub(super) checkpoint_failures: Counter,
+    pub(super) policy_version: Gauge,
+    pub(super) policy_expiry: Gauge,
+    pub(super) policy_old: Gauge,
     pub(super) certificate_expiry: Gauge,
     pub(super) certificate_reload_failures: Counter,
 }
@@ -98,6 +106,11 @@ pub(super) struct DeviceErrorLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OperationLabel {
+    pub(super) operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct DeviceStateLabels {
     pub(super) device: String,
     pub(super) state: &'static str,
@@ -120,6 +133,13 @@ impl Shared {
             "stage_duration",
             "Time that a stage of a request took",
             stages.clone(),
+        );
+        let asked = Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
+        seconds(
+            all,
+            "ledger_duration",
+            "Time that etcd took to answer",
+            asked.clone(),
         );
         let flush = Histogram::new(BUCKETS);
         seconds(
@@ -194,6 +214,24 @@ impl Shared {
                 "anchor_fault",
                 "1 while the rollback anchor cannot be advanced",
             ),
+            ledger_duration: LedgerOperation::ALL
+                .map(|operation| asked.get_or_create_owned(&operation.label())),
+            ledger_errors: many(
+                all,
+                "ledger_errors",
+                "Calls that etcd did not answer in time",
+            ),
+            ledger_conflicts: one(
+                all,
+                "ledger_conflicts",
+                "Rows that another signer changed first",
+            ),
+            ledger_revision: one(all, "ledger_revision", "etcd's revision at its last answer"),
+            ledger_mismatch: many(
+                all,
+                "ledger_mismatch",
+                "1 while a key's row is not one to sign by: see hsmd ledger status",
+            ),
             checkpoint_size: one(
                 all,
                 "checkpoint_size",
@@ -218,6 +256,21 @@ impl Shared {
                 all,
                 "checkpoint_failures",
                 "Checkpoints that were not made, or not recorded",
+            ),
+            policy_version: one(
+                all,
+                "policy_version",
+                "Version of the policy in force; 0 where officers signed none",
+            ),
+            policy_expiry: one(
+                all,
+                "policy_expiry_timestamp_seconds",
+                "The last moment at which the policy in force could be loaded; 0 where officers signed none",
+            ),
+            policy_old: one(
+                all,
+                "policy_old",
+                "Whether that moment has passed: 1 calls for a newer policy",
             ),
             certificate_expiry: one(
                 all,

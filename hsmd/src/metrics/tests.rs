@@ -5,7 +5,7 @@ use hsm_proto::v1::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Metrics, Stage, serve};
+use super::{LedgerOperation, Metrics, Stage, serve};
 
 fn metrics() -> Metrics {
     Metrics::new(true, UNIX_EPOCH + Duration::from_secs(1_800_000_000))
@@ -58,6 +58,10 @@ fn every_metric_of_a_fresh_daemon_has_its_documented_name() {
     metrics.handshake_failed("no_certificate");
     metrics.certificate_reload_failed();
     metrics.unreadable_request();
+    metrics.ledger_answer(LedgerOperation::Swap, Duration::from_millis(2), 77);
+    metrics.ledger_error(LedgerOperation::Read);
+    metrics.ledger_conflict();
+    metrics.ledger_mismatch("k", "c", true);
     let version = env!("CARGO_PKG_VERSION");
     for line in [
         &format!("hsmd_build_info{{version=\"{version}\"}} 1"),
@@ -73,6 +77,12 @@ fn every_metric_of_a_fresh_daemon_has_its_documented_name() {
         "hsmd_device_state{device=\"a\",state=\"ready\"} 1",
         "hsmd_device_state{device=\"a\",state=\"failed\"} 0",
         "hsmd_sentry_connections 0",
+        "hsmd_ledger_duration_seconds_count{operation=\"swap\"} 1",
+        "hsmd_ledger_duration_seconds_count{operation=\"read\"} 0",
+        "hsmd_ledger_errors_total{operation=\"read\"} 1",
+        "hsmd_ledger_conflicts_total 1",
+        "hsmd_ledger_revision 77",
+        "hsmd_ledger_mismatch{chain=\"c\",key=\"k\"} 1",
     ] {
         assert!(
             holds(&metrics, line),

@@ -1,7 +1,8 @@
-//! Marks that come from elsewhere, and go elsewhere: other signers' state, keys restored from a backup, and
+//! Marks that come from elsewhere, and go elsewhere: other signers' state, keys restored from a backup, freezes, and
 //! the officers who decide about them.
 
 mod export;
+mod freezes;
 mod import;
 mod recovery;
 
@@ -16,8 +17,9 @@ use crate::guard::{self, Guard, Signed};
 use crate::{key, keyring};
 
 pub use export::{export, exported};
+pub use freezes::{FreezeError, freeze, thaw};
 pub use import::{import, imported_marks};
-pub use recovery::{evidence_height, recover};
+pub use recovery::{CHECKPOINT, LEDGER_ROW, evidence_height, recover};
 
 /// Why nothing was moved.
 #[derive(Debug, thiserror::Error)]

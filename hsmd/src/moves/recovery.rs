@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use hsm_device::PublicKey;
-use hsm_policy::cometbft::ChainId;
+use hsm_policy::cometbft::{ChainId, Message, Position, Timestamp};
+use hsm_policy::conflict::{Imported, Last};
 use hsm_policy::officers::RecoverKey;
 use hsm_policy::state_files::{self, Format, Signed as FileSigned};
 use hsm_proto::v1 as wire;
@@ -11,9 +12,16 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{Error, chain_of, check_signature, nothing, signed, wrong};
+use crate::guard::ledger::Row;
 use crate::guard::{self, Guard, entry};
 use crate::keyring::{Key, Keyring};
+use crate::log::marks;
 use crate::{devices, key};
+
+/// What a file of evidence is, besides another signer's state.
+pub const CHECKPOINT: &str = "checkpoint";
+/// The value of a ledger's row.
+pub const LEDGER_ROW: &str = "ledger-row";
 
 /// How long a device may take to show a public key.
 const DEVICE_PATIENCE: Duration = Duration::from_secs(15);
@@ -96,6 +104,11 @@ impl Shown {
 }
 
 fn evidence_of(file: &wire::StateFile, chain: &ChainId) -> Result<Shown, Error> {
+    match file.format.as_str() {
+        CHECKPOINT => return checkpoint(file),
+        LEDGER_ROW => return ledger_row(file, chain),
+        _ => {}
+    }
     let format: Format = file.format.parse().map_err(wrong(file))?;
     let marks = match format {
         Format::Hsmd => state_files::read(&file.content)
@@ -115,6 +128,67 @@ fn evidence_of(file: &wire::StateFile, chain: &ChainId) -> Result<Shown, Error> 
         }
     };
     Ok(Shown { marks })
+}
+
+/// A witnessed checkpoint, with its marks.
+fn checkpoint(file: &wire::StateFile) -> Result<Shown, Error> {
+    let refused = |error: &dyn std::fmt::Display| nothing(file, error.to_string());
+    let text = std::str::from_utf8(&file.content).map_err(|error| refused(&error))?;
+    let proven = marks::evidence(text).map_err(|error| refused(&error))?;
+    let marks = proven.marks.into_iter().map(|mark| {
+        let last = mark.last.map(unknown);
+        let key = mark.public_key.as_bytes().to_vec();
+        (Some(key), mark.chain, shown(mark.initial_height, last))
+    });
+    Ok(Shown {
+        marks: marks.collect(),
+    })
+}
+
+/// The value of the row in etcd, as `etcdctl get KEY --print-value-only` prints it. It names neither key nor chain, but
+/// the message in it is of the chain.
+fn ledger_row(file: &wire::StateFile, chain: &ChainId) -> Result<Shown, Error> {
+    let value = file.content.as_slice();
+    let row = Row::decode(value).or_else(|error| {
+        // The line feed is etcdctl's.
+        let line = value.strip_suffix(b"\n").ok_or(error)?;
+        Row::decode(line)
+    });
+    let row = row.map_err(|reason| nothing(file, reason))?;
+    let last = row.mark.last;
+    let other = last.as_ref().is_some_and(|last| {
+        let message = Message::from_sign_bytes(&last.sign_bytes);
+        let of_chain = message.is_some_and(|message| message.chain_id() == chain);
+        !last.sign_bytes.is_empty() && !of_chain
+    });
+    if other {
+        return Err(nothing(
+            file,
+            format!("the message in it is none of chain {chain}"),
+        ));
+    }
+    let marks = vec![(None, chain.clone(), shown(row.mark.initial_height, last))];
+    Ok(Shown { marks })
+}
+
+fn shown(initial_height: i64, last: Option<Last>) -> FileSigned {
+    FileSigned {
+        imported: Imported {
+            initial_height,
+            last,
+        },
+        signature: Vec::new(),
+    }
+}
+
+/// Something was signed there, and the marks do not say what.
+fn unknown(position: Position) -> Last {
+    Last {
+        position,
+        sign_bytes: Vec::new(),
+        timestamp: Timestamp::EPOCH,
+        extension_sign_bytes: None,
+    }
 }
 
 /// What is recovered, to be held against what the officers signed.
@@ -187,5 +261,52 @@ impl Recovery<'_> {
             margin,
             authorisation: None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::ledger::Id;
+    use hsm_policy::cometbft::{Height, Round, Vote, VoteType};
+    use hsm_policy::conflict::Mark;
+
+    #[test]
+    fn a_ledgers_row_is_evidence_of_its_height_for_its_chain_only() {
+        let chain = ChainId::new("chain-a").unwrap();
+        let vote = Vote::new(
+            chain.clone(),
+            VoteType::Precommit,
+            Height::new(700).unwrap(),
+            Round::new(0).unwrap(),
+            None,
+            Timestamp::new(1, 0).unwrap(),
+            None,
+        );
+        let mark = Mark {
+            initial_height: 10,
+            last: None,
+        };
+        let row = Row {
+            ledger_id: Id::new(&[1; 16]).unwrap(),
+            generation: 1,
+            members: [].into(),
+            awaited: [].into(),
+            lost: [].into(),
+            frozen: None,
+            mark,
+        };
+        let row = row.with_message(&Message::Vote(vote.unwrap()));
+        let file = |content| wire::StateFile {
+            format: LEDGER_ROW.to_owned(),
+            source: "row".to_owned(),
+            content,
+        };
+        for content in [row.encode(), [row.encode(), b"\n".to_vec()].concat()] {
+            let height = evidence_height(&file(content.clone()), "chain-a", &[7; 32]);
+            assert_eq!(height.unwrap(), 700);
+            assert!(evidence_height(&file(content), "chain-b", &[7; 32]).is_err());
+        }
+        assert!(evidence_height(&file(b"{}".to_vec()), "chain-a", &[7; 32]).is_err());
     }
 }

@@ -1,25 +1,32 @@
 //! The gRPC service `hsm.v1.Admin`, on the administration socket.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use hsm_policy::conflict::Outcome;
+use hsm_policy::grants;
+use hsm_policy::officers::{
+    AcceptTail, RecoverKey, ReplaceJournal, SetOfficers, Statement as _, Thaw,
+};
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::Admin;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 
 use crate::anchor;
 use crate::audit;
 use crate::doctor;
-use crate::guard;
 use crate::guard::entry::wall_clock;
+use crate::in_force;
 use crate::key::{self, key_state};
-use crate::keyring::Device;
 use crate::ledger;
 use crate::line::Line;
-use crate::moves;
+use crate::moves::{self, FreezeError};
 use crate::transport::Certificates;
+
+use super::documents;
+use super::failure::{by, status_of, status_of_freeze, status_of_guard, status_of_move};
+use super::status::{device_status, shown};
 
 /// What `GetStatus` reports besides what the line knows.
 pub struct About {
@@ -27,12 +34,8 @@ pub struct About {
     pub started: SystemTime,
     /// Whether any device is the mock.
     pub mock: bool,
-    /// The policy document's path.
-    pub policy_path: String,
-    /// SHA-256 of the policy document, 32 bytes.
-    pub policy_digest: Vec<u8>,
-    /// The journal's directory.
-    pub journal_directory: String,
+    /// The directory of the journal, and of the policy beside it.
+    pub state_dir: PathBuf,
     /// The rollback anchor's kind.
     pub anchor: String,
     /// How that is; none where there is none.
@@ -43,9 +46,9 @@ pub struct About {
 
 /// The service that `hsmd status`, `hsmd key` and `hsmd state` call.
 pub struct AdminService {
-    line: Arc<Line>,
-    certificates: Certificates,
-    about: About,
+    pub(super) line: Arc<Line>,
+    pub(super) certificates: Certificates,
+    pub(super) about: About,
 }
 
 impl AdminService {
@@ -59,42 +62,13 @@ impl AdminService {
         }
     }
 
-    fn journal_status(&self) -> wire::JournalStatus {
-        let journal = self.line.guard().journal().status();
-        wire::JournalStatus {
-            directory: self.about.journal_directory.clone(),
-            durable_entries: journal.entries,
-            root: journal.root.to_vec(),
-            segment: journal.segment,
-            fault: journal
-                .stopped
-                .or(journal.fault.map(|fault| fault.to_string()))
-                .unwrap_or_default(),
-        }
+    /// The directory of the journal.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.about.state_dir
     }
 
-    /// Without an anchor there may be a tail in doubt, from the time when there was one.
-    fn anchor_status(&self) -> Result<Option<wire::AnchorStatus>, Status> {
-        let unproven = self.line.guard().inspect(|state| state.unproven().copied());
-        let unproven = unproven.map_err(|error| Status::internal(error.to_string()))?;
-        let Some(status) = &self.about.anchor_status else {
-            return Ok(unproven.map(|tail| wire::AnchorStatus {
-                unproven_size: tail.size,
-                unproven_root: tail.root.to_vec(),
-                ..wire::AnchorStatus::default()
-            }));
-        };
-        let (now, pace) = (status.now(), status.pace);
-        Ok(Some(wire::AnchorStatus {
-            counter: now.counter,
-            advances: now.advances,
-            window: pace.window.unsigned_abs(),
-            spare: pace.spare.unsigned_abs(),
-            interval_seconds: pace.interval.as_secs(),
-            fault: now.fault.unwrap_or_default(),
-            unproven_size: unproven.map_or(0, |tail| tail.size),
-            unproven_root: unproven.map_or_else(Vec::new, |tail| tail.root.to_vec()),
-        }))
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
     }
 
     fn state_of(&self, name: &str) -> Result<Option<wire::KeyState>, Status> {
@@ -118,12 +92,15 @@ impl Admin for AdminService {
                 .map_err(|error| Status::internal(error.to_string()))?;
             devices.push(device_status(device, unknown));
         }
+        let in_force = self.line.policy();
         Ok(Response::new(wire::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Some(wall_clock(self.about.started)),
             mock: self.about.mock,
-            policy_path: self.about.policy_path.clone(),
-            policy_digest: self.about.policy_digest.clone(),
+            policy_path: shown(in_force.path.as_deref()),
+            policy_digest: in_force.sha256.clone(),
+            policy: Some(in_force.status(SystemTime::now())),
+            freezes: self.freezes()?,
             journal: Some(self.journal_status()),
             devices,
             anchor: self.about.anchor.clone(),
@@ -171,7 +148,7 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::AcknowledgeAlarmRequest>,
     ) -> Result<Response<wire::AcknowledgeAlarmResponse>, Status> {
-        let by = peer(&request)?;
+        let by = by(&request)?;
         let name = request.into_inner().device;
         let devices = self.line.keyring().devices();
         let device = devices.iter().find(|device| *device.name == *name);
@@ -211,13 +188,13 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::AcceptTailRequest>,
     ) -> Result<Response<wire::AcceptTailResponse>, Status> {
-        let signed = request.into_inner().signed.unwrap_or_default();
-        let signed = guard::Signed {
-            document: signed.document,
-            signatures: signed.signatures,
-        };
-        let accepted = self.line.guard().accept_tail(&signed, SystemTime::now());
-        let signers = accepted.await.map_err(status_of_guard)?;
+        let by = by(&request)?;
+        let signed = documents::signed(request.into_inner().signed);
+        let guard = self.line.guard();
+        let accepted = guard.accept_tail(&signed, SystemTime::now()).await;
+        let error = accepted.as_ref().err();
+        documents::journal(guard, AcceptTail::KIND, &by, &signed, error).await;
+        let signers = accepted.map_err(status_of_guard)?;
         Ok(Response::new(wire::AcceptTailResponse { signers }))
     }
 
@@ -233,7 +210,13 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::SetOfficersRequest>,
     ) -> Result<Response<wire::SetOfficersResponse>, Status> {
-        let set = moves::set_officers(self.line.guard(), request.into_inner()).await;
+        let by = by(&request)?;
+        let request = request.into_inner();
+        let signed = documents::signed(request.signed.clone());
+        let guard = self.line.guard();
+        let set = moves::set_officers(guard, request).await;
+        let error = set.as_ref().err();
+        documents::journal(guard, SetOfficers::KIND, &by, &signed, error).await;
         Ok(Response::new(set.map_err(status_of_guard)?))
     }
 
@@ -265,11 +248,16 @@ impl Admin for AdminService {
         &self,
         request: Request<wire::RecoverKeyRequest>,
     ) -> Result<Response<wire::RecoverKeyResponse>, Status> {
+        let by = by(&request)?;
         let request = request.into_inner();
         let name = request.key.clone();
-        moves::recover(self.line.keyring(), self.line.guard(), request)
-            .await
-            .map_err(|error| status_of_move(&error))?;
+        let signed = documents::signed(request.signed.clone());
+        let (keyring, guard) = (self.line.keyring(), self.line.guard());
+        let recovered = moves::recover(keyring, guard, request).await;
+        if let Err(moves::Error::Guard(error)) = &recovered {
+            documents::journal(guard, RecoverKey::KIND, &by, &signed, Some(error)).await;
+        }
+        recovered.map_err(|error| status_of_move(&error))?;
         let key = self.state_of(&name)?;
         Ok(Response::new(wire::RecoverKeyResponse { key }))
     }
@@ -306,6 +294,25 @@ impl Admin for AdminService {
         Ok(Response::new(wire::ReconcileLedgersResponse { ledgers }))
     }
 
+    async fn replace_journal(
+        &self,
+        request: Request<wire::ReplaceJournalRequest>,
+    ) -> Result<Response<wire::ReplaceJournalResponse>, Status> {
+        let by = by(&request)?;
+        let signed = documents::signed(request.into_inner().signed);
+        let (ledger, guard) = (self.line.ledger(), self.line.guard());
+        let replaced = ledger.replace_journal(guard, &signed, SystemTime::now());
+        let replaced = replaced.await;
+        if let Err(ledger::Error::Guard(error)) = &replaced {
+            documents::journal(guard, ReplaceJournal::KIND, &by, &signed, Some(error)).await;
+        }
+        let signers = replaced.map_err(|error| match error {
+            ledger::Error::Guard(error) => status_of_guard(error),
+            error => status_of(&key::Error::Ledger(error)),
+        })?;
+        Ok(Response::new(wire::ReplaceJournalResponse { signers }))
+    }
+
     async fn get_ledger_status(
         &self,
         _request: Request<wire::GetLedgerStatusRequest>,
@@ -318,70 +325,79 @@ impl Admin for AdminService {
             ledgers,
         }))
     }
-}
 
-/// Who is at the other end of the administration socket.
-fn peer<T>(request: &Request<T>) -> Result<String, Status> {
-    let peer = request.extensions().get::<UdsConnectInfo>();
-    let credentials = peer.and_then(|peer| peer.peer_cred);
-    let credentials =
-        credentials.ok_or_else(|| Status::unauthenticated("a peer without credentials"))?;
-    Ok(format!("uid {}", credentials.uid()))
-}
-
-fn device_status(device: &Device, unknown_signatures: u64) -> wire::DeviceStatus {
-    let status = device.worker.status();
-    let info = status.info.as_ref();
-    wire::DeviceStatus {
-        name: status.name,
-        backend: status.backend.name().to_owned(),
-        state: status.state.name().to_owned(),
-        serial: info.map_or_else(String::new, |info| info.serial.clone()),
-        firmware: info.map_or_else(String::new, |info| info.firmware.clone()),
-        fault: status
-            .last_fault
-            .map_or_else(String::new, |fault| fault.to_string()),
-        unknown_signatures,
+    async fn load_policy(
+        &self,
+        request: Request<wire::LoadPolicyRequest>,
+    ) -> Result<Response<wire::LoadPolicyResponse>, Status> {
+        let by = by(&request)?;
+        let signed = documents::signed(request.into_inner().signed);
+        let line = &self.line;
+        let loaded = in_force::load(
+            line.guard(),
+            &self.about.state_dir,
+            &signed,
+            |name| line.keyring().get(name).is_some(),
+            |policy| line.put_in_force(policy),
+        );
+        let loaded = loaded.await;
+        let error = loaded.as_ref().err();
+        documents::journal(line.guard(), grants::KIND, &by, &signed, error).await;
+        let (mark, signers) = loaded.map_err(status_of_guard)?;
+        tracing::info!(version = mark.version, "a policy was put in force");
+        Ok(Response::new(wire::LoadPolicyResponse {
+            version: mark.version,
+            signers,
+        }))
     }
-}
 
-fn status_of(error: &key::Error) -> Status {
-    let message = error.to_string();
-    match error {
-        key::Error::Ledger(ledger::Error::Unavailable(_)) => Status::unavailable(message),
-        key::Error::Ledger(_) => Status::failed_precondition(message),
-        key::Error::UnknownKey { .. }
-        | key::Error::UnknownDevice { .. }
-        | key::Error::InvalidChain(_)
-        | key::Error::NegativeHeight(_) => Status::invalid_argument(message),
-        key::Error::Guard(guard::Error::AlreadyKnown(_)) => Status::already_exists(message),
-        key::Error::Guard(
-            guard::Error::NotInitialised { .. }
-            | guard::Error::NotAbove { .. }
-            | guard::Error::NoOfficers { .. }
-            | guard::Error::Officers(_)
-            | guard::Error::Statement(_)
-            | guard::Error::NotThatTail { .. },
-        ) => Status::failed_precondition(message),
-        key::Error::OtherSerial { .. } | key::Error::OtherKey { .. } => {
-            Status::failed_precondition(message)
-        }
-        key::Error::Guard(guard::Error::Journal(_)) => Status::unavailable(message),
-        key::Error::Device(_) => Status::unavailable(message),
-        key::Error::Guard(_) => Status::internal(message),
+    async fn freeze(
+        &self,
+        request: Request<wire::FreezeRequest>,
+    ) -> Result<Response<wire::FreezeResponse>, Status> {
+        let by = by(&request)?;
+        let line = &self.line;
+        let request = request.into_inner();
+        let has_key = |name: &str| line.keyring().get(name).is_some();
+        moves::freeze(line.guard(), line.ledger(), request, by, has_key)
+            .await
+            .map_err(status_of_freeze)?;
+        Ok(Response::new(wire::FreezeResponse {}))
     }
-}
 
-fn status_of_guard(error: guard::Error) -> Status {
-    status_of(&key::Error::Guard(error))
-}
-
-fn status_of_move(error: &moves::Error) -> Status {
-    match error {
-        moves::Error::Key(error) => status_of(error),
-        moves::Error::Guard(guard::Error::Journal(_)) | moves::Error::Device(_) => {
-            Status::unavailable(error.to_string())
+    async fn thaw(
+        &self,
+        request: Request<wire::ThawRequest>,
+    ) -> Result<Response<wire::ThawResponse>, Status> {
+        let by = by(&request)?;
+        let signed = documents::signed(request.into_inner().signed);
+        let guard = self.line.guard();
+        let thawed = moves::thaw(guard, self.line.ledger(), &signed).await;
+        if let Err(FreezeError::Guard(error)) = &thawed {
+            documents::journal(guard, Thaw::KIND, &by, &signed, Some(error)).await;
         }
-        _ => Status::failed_precondition(error.to_string()),
+        Ok(Response::new(thawed.map_err(status_of_freeze)?))
+    }
+
+    async fn get_policy(
+        &self,
+        _request: Request<wire::GetPolicyRequest>,
+    ) -> Result<Response<wire::GetPolicyResponse>, Status> {
+        let in_force = self.line.policy();
+        let deployment_id = self
+            .line
+            .guard()
+            .inspect(|state| state.deployment_id().to_vec())
+            .map_err(status_of_guard)?;
+        let document = in_force.path.as_deref().map(std::fs::read).transpose();
+        let document = document.map_err(|error| {
+            let path = shown(in_force.path.as_deref());
+            Status::internal(format!("{path}: {error}"))
+        })?;
+        Ok(Response::new(wire::GetPolicyResponse {
+            policy: Some(in_force.status(SystemTime::now())),
+            document: document.unwrap_or_default(),
+            deployment_id,
+        }))
     }
 }

@@ -14,10 +14,13 @@ use tonic::transport::Server;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Status};
 
+use std::sync::Arc;
+
 use super::AdminService;
 
-/// The longest request, in bytes: a state file and what is around it.
+/// The longest request, in bytes: a state file or a policy, and what is around it.
 const LONGEST_REQUEST: usize = hsm_policy::state_files::MAX_FILE + (64 << 10);
+const _: () = assert!(hsm_policy::grants::MAX_POLICY <= hsm_policy::state_files::MAX_FILE);
 
 /// Opens the socket, for its owner and its group. One that a daemon left behind is replaced.
 ///
@@ -46,7 +49,11 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves root, the daemon's own user, and the members of the socket's group, until `done`.
-pub async fn serve(listener: UnixListener, service: AdminService, done: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: UnixListener,
+    service: Arc<AdminService>,
+    done: impl Future<Output = ()>,
+) {
     let own = Uid::effective();
     let group = listener
         .local_addr()
@@ -70,7 +77,7 @@ pub async fn serve(listener: UnixListener, service: AdminService, done: impl Fut
             group.map_or_else(|| "(none)".to_owned(), |group| group.to_string())
         )))
     };
-    let service = AdminServer::new(service).max_decoding_message_size(LONGEST_REQUEST);
+    let service = AdminServer::from_arc(service).max_decoding_message_size(LONGEST_REQUEST);
     let incoming = tokio_stream::wrappers::UnixListenerStream::new(listener);
     let served = Server::builder()
         .add_service(InterceptedService::new(service, admit))

@@ -1,36 +1,49 @@
 //! The policy: which callers may have which key sign what on which chain. Denied unless granted.
+//!
+//! At most one grant speaks for a caller, key and chain, so that no grant takes precedence over another. The
+//! document in force is one that enough officers signed ([`authorise`]); a draft is one without a header.
 
+mod denial;
+mod diff;
 mod document;
+mod explain;
+mod grantee;
+mod header;
 mod key_name;
+mod limits;
+mod signed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::cmp::Ordering;
 
-use crate::cometbft::{ChainId, Kind, Kinds, Message, Timestamp};
+use crate::cometbft::{ChainId, Kinds, Message, Timestamp};
 use crate::identity::Caller;
 
-pub use document::Error;
+pub use denial::Denial;
+pub use diff::{Difference, diff};
+pub use document::{Error, MAX_POLICY};
+pub use explain::{Explanation, explain};
+pub use grantee::Grantee;
+pub use header::{Header, KIND, namespace};
 pub use key_name::KeyName;
+pub use limits::{Allowance, Limits, Meters, Rate, Subject};
+pub use signed::{Context, Refused, Signed, authorise};
 
 /// One `[[grant]]` of the document: some callers, one key, one chain, and what they may have signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    callers: Vec<Caller>,
+    callers: Vec<Grantee>,
     key: KeyName,
     chain_id: ChainId,
     kinds: Kinds,
-    max_height_jump: u64,
-    max_round: u32,
-    max_clock_skew: Option<Duration>,
+    limits: Limits,
     line: usize,
 }
 
 impl Grant {
     /// Who may ask; at least one, all of the role sentry.
-    pub fn callers(&self) -> &[Caller] {
+    pub fn callers(&self) -> &[Grantee] {
         &self.callers
     }
 
@@ -49,19 +62,9 @@ impl Grant {
         self.kinds
     }
 
-    /// How far a height may lie above the last one signed; at least 1.
-    pub fn max_height_jump(&self) -> u64 {
-        self.max_height_jump
-    }
-
-    /// The highest round.
-    pub fn max_round(&self) -> u32 {
-        self.max_round
-    }
-
-    /// How far a message's timestamp may lie from our clock, either way; None for any distance.
-    pub fn max_clock_skew(&self) -> Option<Duration> {
-        self.max_clock_skew
+    /// Within which limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The line of the document where it begins, from 1.
@@ -82,20 +85,47 @@ impl Grant {
                 kind,
             });
         }
-        let round = message.position().round.get().unsigned_abs();
-        if round > self.max_round {
-            return Err(Denial::RoundLimit {
-                round,
-                max_round: self.max_round,
-            });
+        let limits = &self.limits;
+        let position = message.position();
+        let (height, round) = (
+            position.height.get().unsigned_abs(),
+            position.round.get().unsigned_abs(),
+        );
+        if round > limits.max_round {
+            let max_round = limits.max_round;
+            return Err(Denial::RoundLimit { round, max_round });
+        }
+        if let Some(max_height) = limits.max_height.filter(|max| height > *max) {
+            return Err(Denial::HeightLimit { height, max_height });
         }
         let skew = message.timestamp().distance(now);
-        if let Some(max) = self.max_clock_skew.filter(|max| skew > *max) {
+        if let Some(max) = limits.max_clock_skew.filter(|max| skew > *max) {
             return Err(Denial::ClockSkew { skew, max });
         }
         Ok(Permit {
-            max_height_jump: self.max_height_jump,
+            max_height_jump: limits.max_height_jump,
+            requests: limits.requests(),
+            heights: limits.heights(),
         })
+    }
+}
+
+/// One `[[freeze]]` of the document: a key that signs nothing while it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freeze {
+    key: KeyName,
+    line: usize,
+}
+
+impl Freeze {
+    /// Which key.
+    pub fn key(&self) -> &KeyName {
+        &self.key
+    }
+
+    /// The line of the document where it begins, from 1.
+    pub fn line(&self) -> usize {
+        self.line
     }
 }
 
@@ -104,6 +134,8 @@ impl Grant {
 #[must_use]
 pub struct Permit {
     max_height_jump: u64,
+    requests: Option<Allowance>,
+    heights: Option<Allowance>,
 }
 
 impl Permit {
@@ -111,90 +143,59 @@ impl Permit {
     pub fn max_height_jump(&self) -> u64 {
         self.max_height_jump
     }
-}
 
-/// Why the policy does not permit a message. It tells the caller of nothing that no grant names it for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denial {
-    /// No grant names caller and key; whether there is such a key is not said.
-    #[error(
-        "the policy grants {caller} nothing with a key named {key}. If it should, add a [[grant]] with \
-         this caller and key"
-    )]
-    KeyNotGranted {
-        /// Who asked.
-        caller: Caller,
-        /// The key's name, as asked for.
-        key: KeyName,
-    },
-    /// No grant names caller, key and chain.
-    #[error(
-        "the policy grants {caller} nothing with the key {key} on the chain {chain_id}. If it should, \
-         add a [[grant]] with this chain_id"
-    )]
-    ChainNotGranted {
-        /// Who asked.
-        caller: Caller,
-        /// The key's name.
-        key: KeyName,
-        /// The message's chain.
-        chain_id: ChainId,
-    },
-    /// The grant does not name the kind.
-    #[error(
-        "the policy does not grant {caller} the kind {kind} with the key {key} on the chain {chain_id}. \
-         If it should, add it to the grant's kinds"
-    )]
-    KindNotGranted {
-        /// Who asked.
-        caller: Caller,
-        /// The key's name.
-        key: KeyName,
-        /// The message's chain.
-        chain_id: ChainId,
-        /// The first kind that is missing.
-        kind: Kind,
-    },
-    /// The round lies above the grant's limit.
-    #[error(
-        "round {round} lies above the grant's max_round {max_round}. If the chain really is there, raise \
-         the limit"
-    )]
-    RoundLimit {
-        /// Of the message.
-        round: u32,
-        /// Of the grant.
-        max_round: u32,
-    },
-    /// The message's timestamp lies too far from our clock.
-    #[error(
-        "the message's timestamp lies {} s from the signer's clock, and the grant's \
-         max_clock_skew_seconds is {}. Compare the clocks of node and signer",
-        .skew.as_secs_f64(), .max.as_secs()
-    )]
-    ClockSkew {
-        /// How far, either way.
-        skew: Duration,
-        /// The grant's limit.
-        max: Duration,
-    },
+    /// How many requests the caller may send, where that is limited.
+    pub fn requests(&self) -> Option<Allowance> {
+        self.requests
+    }
+
+    /// By how many heights the caller may raise the mark, where that is limited.
+    pub fn heights(&self) -> Option<Allowance> {
+        self.heights
+    }
 }
 
 /// A checked policy document.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    grants: Vec<Arc<Grant>>,
-    by_caller: BTreeMap<Caller, BTreeMap<KeyName, BTreeMap<ChainId, Arc<Grant>>>>,
+    header: Option<Header>,
+    grants: Vec<Grant>,
+    /// In order, each once.
+    grantees: Vec<Grantee>,
+    /// By grantee, key and chain: each of these at most once.
+    index: Vec<Entry>,
+    /// By key.
+    freezes: Vec<Freeze>,
+}
+
+/// That a grant speaks for a grantee, by their places in [`Policy`].
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    grantee: u32,
+    grant: u32,
 }
 
 impl Policy {
     /// Reads a TOML document. One without any grant is accepted, and permits nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: the whole document is refused.
     pub fn parse(text: &str) -> Result<Policy, Error> {
         document::parse(text)
     }
 
+    /// What the document says of itself; None for a draft.
+    pub fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
+    }
+
     /// Whether `caller` may have `message` signed with `key`, by our clock's `now`. That it conflicts
-    /// with nothing is judged elsewhere, within [`Permit::max_height_jump`].
+    /// with nothing is judged elsewhere, within [`Permit::max_height_jump`], and so are the allowances.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial`].
     pub fn permit(
         &self,
         caller: &Caller,
@@ -202,74 +203,142 @@ impl Policy {
         message: &Message,
         now: Timestamp,
     ) -> Result<Permit, Denial> {
-        let chain_id = message.chain_id();
-        match self.chains(caller, key)?.get(chain_id) {
-            Some(grant) => grant.permit(caller, message, now),
-            None => Err(Denial::ChainNotGranted {
-                caller: caller.clone(),
+        let grant = self.find(caller, key, message.chain_id())?;
+        if let Some(freeze) = self.freeze(key) {
+            return Err(Denial::Frozen {
                 key: key.clone(),
-                chain_id: chain_id.clone(),
+                line: freeze.line,
+            });
+        }
+        grant.permit(caller, message, now)
+    }
+
+    /// The one grant that speaks for this caller, key and chain.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial::KeyNotGranted`], [`Denial::ChainNotGranted`].
+    pub fn find(
+        &self,
+        caller: &Caller,
+        key: &KeyName,
+        chain_id: &ChainId,
+    ) -> Result<&Grant, Denial> {
+        let entries = self.entries(caller);
+        let mut found = entries
+            .iter()
+            .filter_map(|entries| self.at(entries, key, chain_id));
+        match found.next() {
+            Some(grant) => Ok(grant),
+            None => self.grants_with(caller, key).and_then(|_| {
+                Err(Denial::ChainNotGranted {
+                    caller: caller.clone(),
+                    key: key.clone(),
+                    chain_id: chain_id.clone(),
+                })
             }),
         }
     }
 
-    /// The caller's grants with one key, in the order of their chain ids; at least one.
+    /// The caller's grants with one key; at least one.
+    ///
+    /// # Errors
+    ///
     /// [`Denial::KeyNotGranted`] where there is none.
     pub fn grants_with(
         &self,
         caller: &Caller,
         key: &KeyName,
     ) -> Result<impl Iterator<Item = &Grant>, Denial> {
-        Ok(self.chains(caller, key)?.values().map(Arc::as_ref))
+        let [named, role] = self
+            .entries(caller)
+            .map(|entries| self.with_key(entries, key));
+        if named.is_empty() && role.is_empty() {
+            return Err(key_not_granted(caller, key));
+        }
+        Ok(named
+            .iter()
+            .chain(role)
+            .filter_map(|entry| self.grant(*entry)))
     }
 
-    /// All grants of a caller, in the order of their keys and chain ids.
+    /// All grants of a caller: those that name it, then those of its role, each in the order of keys and chain ids.
     pub fn grants_of(&self, caller: &Caller) -> impl Iterator<Item = &Grant> {
-        let keys = self
-            .by_caller
-            .get(caller)
-            .into_iter()
-            .flat_map(BTreeMap::values);
-        keys.flat_map(BTreeMap::values).map(Arc::as_ref)
+        let [named, role] = self.entries(caller);
+        named
+            .iter()
+            .chain(role)
+            .filter_map(|entry| self.grant(*entry))
     }
 
     /// All grants, in the order of the document.
     pub fn grants(&self) -> impl Iterator<Item = &Grant> {
-        self.grants.iter().map(Arc::as_ref)
+        self.grants.iter()
     }
 
-    fn chains(
-        &self,
-        caller: &Caller,
-        key: &KeyName,
-    ) -> Result<&BTreeMap<ChainId, Arc<Grant>>, Denial> {
-        self.by_caller
-            .get(caller)
-            .and_then(|keys| keys.get(key))
-            .ok_or_else(|| Denial::KeyNotGranted {
-                caller: caller.clone(),
-                key: key.clone(),
-            })
+    /// All freezes, in the order of their keys.
+    pub fn freezes(&self) -> &[Freeze] {
+        &self.freezes
     }
 
-    /// Adds a grant, unless another one says what a caller of it may have signed with its key on its
-    /// chain.
-    fn add(&mut self, grant: Grant) -> Result<(), Error> {
-        let grant = Arc::new(grant);
-        for caller in &grant.callers {
-            let keys = self.by_caller.entry(caller.clone()).or_default();
-            let chains = keys.entry(grant.key.clone()).or_default();
-            if let Some(first) = chains.insert(grant.chain_id.clone(), Arc::clone(&grant)) {
-                return Err(Error::Contradiction {
-                    first_line: first.line,
-                    line: grant.line,
-                    caller: caller.clone(),
-                    key: grant.key.clone(),
-                    chain_id: grant.chain_id.clone(),
-                });
+    /// The freeze of a key, where there is one.
+    pub fn freeze(&self, key: &KeyName) -> Option<&Freeze> {
+        let place = self.freezes.binary_search_by(|freeze| freeze.key.cmp(key));
+        self.freezes.get(place.ok()?)
+    }
+
+    /// What speaks for the caller by its name, and what by its role.
+    fn entries(&self, caller: &Caller) -> [&[Entry]; 2] {
+        let named = self.grantees.binary_search_by(|grantee| match grantee {
+            Grantee::Caller(named) => named.cmp(caller),
+            Grantee::Role(..) => Ordering::Greater,
+        });
+        let role = self.grantees.binary_search_by(|grantee| match grantee {
+            Grantee::Caller(_) => Ordering::Less,
+            Grantee::Role(domain, role) => {
+                (domain, role).cmp(&(caller.trust_domain(), &caller.role()))
             }
-        }
-        self.grants.push(grant);
-        Ok(())
+        });
+        [named, role].map(|place| {
+            let grantee = place.ok().and_then(|place| u32::try_from(place).ok());
+            grantee.map_or(&[][..], |grantee| {
+                part(&self.index, |entry| entry.grantee.cmp(&grantee))
+            })
+        })
+    }
+
+    fn with_key<'a>(&'a self, entries: &'a [Entry], key: &KeyName) -> &'a [Entry] {
+        part(entries, |entry| {
+            self.grant(*entry)
+                .map_or(Ordering::Less, |grant| grant.key.cmp(key))
+        })
+    }
+
+    fn at(&self, entries: &[Entry], key: &KeyName, chain_id: &ChainId) -> Option<&Grant> {
+        let found = part(entries, |entry| {
+            self.grant(*entry).map_or(Ordering::Less, |grant| {
+                (&grant.key, &grant.chain_id).cmp(&(key, chain_id))
+            })
+        });
+        found.first().and_then(|entry| self.grant(*entry))
+    }
+
+    fn grant(&self, entry: Entry) -> Option<&Grant> {
+        self.grants.get(usize::try_from(entry.grant).ok()?)
+    }
+}
+
+/// The part of a sorted list that `order` finds equal.
+fn part<T>(sorted: &[T], order: impl Fn(&T) -> Ordering) -> &[T] {
+    let start = sorted.partition_point(|item| order(item) == Ordering::Less);
+    let rest = sorted.get(start..).unwrap_or_default();
+    let end = rest.partition_point(|item| order(item) == Ordering::Equal);
+    rest.get(..end).unwrap_or_default()
+}
+
+fn key_not_granted(caller: &Caller, key: &KeyName) -> Denial {
+    Denial::KeyNotGranted {
+        caller: caller.clone(),
+        key: key.clone(),
     }
 }

@@ -1,8 +1,12 @@
+mod limits;
+mod roles;
+mod words;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cometbft::{BlockId, Height, Proposal, Round, Vote, VoteType};
+use crate::cometbft::{BlockId, Height, Kind, Proposal, Round, Vote, VoteType};
 
 const DOCUMENT: &str = r#"
 # Two sentries of one validator, and another validator.
@@ -82,6 +86,9 @@ fn answer(policy: &Policy, who: &str, with: &str, message: &Message, now: i64) -
         Err(Denial::KindNotGranted { .. }) => "kind",
         Err(Denial::RoundLimit { .. }) => "round",
         Err(Denial::ClockSkew { .. }) => "clock",
+        Err(Denial::HeightLimit { .. }) => "height",
+        Err(Denial::Frozen { .. }) => "frozen",
+        Err(Denial::RequestRate { .. } | Denial::HeightRate { .. }) => "rate",
     }
 }
 
@@ -168,8 +175,15 @@ fn the_limits_of_the_grant_hold_at_their_edges() {
 fn limits_that_the_document_leaves_out_have_their_defaults() {
     let policy = Policy::parse(DOCUMENT).unwrap();
     let first = policy.grants().next().unwrap();
-    assert_eq!((first.max_height_jump(), first.max_round()), (1000, 1000));
-    assert_eq!(first.max_clock_skew(), None);
+    let limits = Limits {
+        max_height_jump: 1000,
+        max_round: 1000,
+        max_height: None,
+        max_clock_skew: None,
+        max_heights_per_second: None,
+        max_requests_per_second: None,
+    };
+    assert_eq!(first.limits(), &limits);
     let ask = |round, at| {
         answer(
             &policy,
@@ -267,8 +281,13 @@ fn a_bad_value_is_refused_with_its_line_its_value_and_the_rule() {
         ("max_height_jump = -1", "expected a nonzero u64"),
         ("max_round = -1", "expected u32"),
         ("max_round = 4294967296", "expected u32"),
-        ("max_clock_skew_seconds = 0", "expected a nonzero u64"),
-        ("max_clock_skew_seconds = 0.5", "expected a nonzero u64"),
+        ("max_clock_skew_seconds = 0", "expected a nonzero u32"),
+        ("max_clock_skew_seconds = 0.5", "expected a nonzero u32"),
+        ("max_height = 0", "expected a nonzero u64"),
+        ("max_heights_per_second = 0", "from 0.000001"),
+        ("max_heights_per_second = nan", "from 0.000001"),
+        ("max_requests_per_second = -1", "from 0.000001"),
+        ("max_requests_per_second = \"1\"", "expected f64"),
         (
             "max_hight_jump = 5",
             "expected one of `callers`, `key`, `chain_id`, `kinds`",
@@ -304,7 +323,10 @@ fn a_missing_field_and_an_unknown_table_are_refused() {
         "\u{0}",
     ] {
         assert!(
-            matches!(Policy::parse(document), Err(Error::Document(_))),
+            matches!(
+                Policy::parse(document),
+                Err(Error::Document(_) | Error::Header(_))
+            ),
             "{document:?}"
         );
     }

@@ -94,7 +94,7 @@ impl Officers {
                 nonce: read.nonce.to_string(),
             });
         }
-        let signers = self.signers_of(&S::namespace(), document, signatures)?;
+        let signers = self.signers(&S::namespace(), document, signatures)?;
         Ok(Authorised {
             statement: read.statement,
             nonce: read.nonce,
@@ -103,16 +103,15 @@ impl Officers {
         })
     }
 
-    /// Who signed these bytes, which need not be a document, in this namespace of `ssh-keygen -Y`. Every signature has
-    /// to be good, and there have to be as many as the threshold.
+    /// Who signed these bytes, of a document or not, under this namespace. Every signature has to be good, and enough of them there.
     ///
     /// # Errors
     ///
-    /// See [`Error`]; the signatures count for nothing then.
-    pub fn signers_of(
+    /// See [`Error`].
+    pub fn signers(
         &self,
         namespace: &str,
-        bytes: &[u8],
+        document: &[u8],
         signatures: &[String],
     ) -> Result<Vec<String>, Error> {
         let (threshold, officers) = (self.threshold(), self.members().len());
@@ -124,7 +123,7 @@ impl Officers {
         }
         let mut signers: Vec<String> = Vec::new();
         for (number, armored) in (1..).zip(signatures) {
-            let officer = self.signer(number, bytes, armored, namespace)?;
+            let officer = self.signer(number, document, armored, namespace)?;
             if signers.iter().any(|signer| signer == officer.name()) {
                 let officer = officer.name().to_owned();
                 return Err(Error::Twice { officer, threshold });

@@ -142,18 +142,26 @@ impl<S: Statement> Document<S> {
     ///
     /// [`Error::Document`] where it is no whole moment in UTC.
     pub fn expires_unix(&self) -> Result<i64, Error> {
-        let expires = &self.expires;
-        match (expires.date, expires.time, expires.offset) {
-            (Some(date), Some(time), Some(Offset::Z)) => {
-                let days = days_since_1970(date.year.into(), date.month.into(), date.day.into());
-                let (hour, minute) = (i64::from(time.hour), i64::from(time.minute));
-                let second = i64::from(time.second.unwrap_or_default());
-                Ok(((days * 24 + hour) * 60 + minute) * 60 + second)
-            }
-            _ => Err(Error::Document(format!(
-                "expires = {expires}: it is a moment in UTC, such as 2026-11-26T12:00:00Z"
-            ))),
+        unix(&self.expires)
+    }
+}
+
+/// A document's expiry in seconds since 1970-01-01T00:00:00Z.
+///
+/// # Errors
+///
+/// [`Error::Document`] where it is no whole moment in UTC.
+pub(crate) fn unix(expires: &Datetime) -> Result<i64, Error> {
+    match (expires.date, expires.time, expires.offset) {
+        (Some(date), Some(time), Some(Offset::Z)) => {
+            let days = days_since_1970(date.year.into(), date.month.into(), date.day.into());
+            let (hour, minute) = (i64::from(time.hour), i64::from(time.minute));
+            let second = i64::from(time.second.unwrap_or_default());
+            Ok(((days * 24 + hour) * 60 + minute) * 60 + second)
         }
+        _ => Err(Error::Document(format!(
+            "expires = {expires}: it is a moment in UTC, such as 2026-11-26T12:00:00Z"
+        ))),
     }
 }
 
@@ -168,7 +176,8 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leap_days + day_of_year - FROM_YEAR_0_MARCH_TO_1970
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+/// Lower-case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -146,3 +146,29 @@ pub enum Error {
         officers: usize,
     },
 }
+
+impl Error {
+    /// The variant as one word of capitals, for the journal.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Error::Officer { .. } | Error::Count(_) | Error::Threshold { .. } => {
+                "OFFICERS_MALFORMED"
+            }
+            Error::TooLong(_) => "DOCUMENT_TOO_LONG",
+            Error::Document(_) => "DOCUMENT_MALFORMED",
+            Error::Kind { .. } => "DOCUMENT_OF_ANOTHER_KIND",
+            Error::Deployment { .. } => "OTHER_DEPLOYMENT",
+            Error::Expired { .. } => "DOCUMENT_EXPIRED",
+            Error::TooFarAhead { .. } => "EXPIRY_TOO_FAR_AHEAD",
+            Error::Replayed { .. } => "DOCUMENT_REPLAYED",
+            Error::Unreadable { .. } => "SIGNATURE_UNREADABLE",
+            Error::Namespace { .. } => "OTHER_NAMESPACE",
+            Error::Stranger { .. } => "NOT_AN_OFFICER",
+            Error::Forged { .. } => "SIGNATURE_OF_ANOTHER_DOCUMENT",
+            Error::Untouched { .. } => "SECURITY_KEY_UNTOUCHED",
+            Error::Twice { .. } => "OFFICER_TWICE",
+            Error::TooFew { .. } => "TOO_FEW_OFFICERS",
+            Error::TooMany { .. } => "TOO_MANY_SIGNATURES",
+        }
+    }
+}

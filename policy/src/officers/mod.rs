@@ -15,6 +15,7 @@ mod tests;
 
 pub use authorise::{Authorised, Context};
 pub use document::{Document, MAX_DOCUMENT, Nonce, Statement};
+pub(crate) use document::{hex, unix};
 pub use error::Error;
 pub use list::{MAX_OFFICERS, Officer, Officers};
-pub use statements::{AcceptTail, RebindAnchor, RecoverKey, SetOfficers};
+pub use statements::{AcceptTail, RebindAnchor, RecoverKey, ReplaceJournal, SetOfficers, Thaw};

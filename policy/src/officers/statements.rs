@@ -99,3 +99,42 @@ pub struct RebindAnchor {
 impl Statement for RebindAnchor {
     const KIND: &'static str = "rebind-anchor";
 }
+
+/// The journal of one of the signers that share a ledger is lost, and the signer is off and stays off: the others go on
+/// without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaceJournal {
+    /// The key's name in the configuration.
+    pub key: String,
+    /// The chain that it signs for.
+    pub chain_id: String,
+    /// The ledger, in hex.
+    pub ledger_id: String,
+    /// The signer whose journal is lost: its deployment's id, in hex.
+    pub signer_id: String,
+    /// The chain's present height.
+    pub chain_height: i64,
+    /// How far above it all signers begin; at least 1. Nothing at or below `chain_height + margin` is signed.
+    pub margin: i64,
+    /// What was switched off, where, and how one knows that it stays so. Written by the officers.
+    pub signer_is_off: String,
+}
+
+impl Statement for ReplaceJournal {
+    const KIND: &'static str = "replace-journal";
+}
+
+/// A key that an operator froze may sign again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thaw {
+    /// The name that was frozen; empty for the freeze of every key, which leaves those frozen that are by name.
+    pub key: String,
+    /// Why it was frozen, and how one knows that this is over. Written by the officers.
+    pub the_cause_is_over: String,
+}
+
+impl Statement for Thaw {
+    const KIND: &'static str = "thaw";
+}

@@ -26,18 +26,8 @@ pub(crate) fn measure(disk: &Path) {
     let mut slowest = Duration::ZERO;
     let (mut resident, mut peak) = (0.0_f64, 0.0_f64);
     for _ in 0..STARTS {
-        let mut command = Command::new(binary("hsmd"));
-        command
-            .args(["run", "--config"])
-            .arg(&config)
-            .args(allow_root());
-        let begun = Instant::now();
-        let mut process = Process::start("hsmd", &mut command, state.path());
-        wait_for("hsmd to serve", PATIENCE, || {
-            process.assert_running();
-            hsm_tests::http::get(ports[1], "/metrics").map(drop)
-        });
-        slowest = slowest.max(begun.elapsed());
+        let (mut process, took) = start_released(&config, ports[1], state.path());
+        slowest = slowest.max(took);
         resident = resident.max(memory(process.id(), "VmRSS:"));
         peak = peak.max(memory(process.id(), "VmHWM:"));
         // A crash: the next start replays without the help of a clean end.
@@ -46,6 +36,26 @@ pub(crate) fn measure(disk: &Path) {
     println!("hsmd_10000_keys_start {:.3} s", slowest.as_secs_f64());
     println!("hsmd_10000_keys_resident {resident:.1} MiB");
     println!("hsmd_10000_keys_resident_peak {peak:.1} MiB");
+}
+
+/// Starts the released binary, and tells how long it took until it served.
+pub(crate) fn start_released(
+    config: &Path,
+    metrics_port: u16,
+    directory: &Path,
+) -> (Process, Duration) {
+    let mut command = Command::new(binary("hsmd"));
+    command
+        .args(["run", "--config"])
+        .arg(config)
+        .args(allow_root());
+    let begun = Instant::now();
+    let mut process = Process::start("hsmd", &mut command, directory);
+    wait_for("hsmd to serve", PATIENCE, || {
+        process.assert_running();
+        hsm_tests::http::get(metrics_port, "/metrics").map(drop)
+    });
+    (process, begun.elapsed())
 }
 
 /// A figure of a process's memory (proc(5)), in MiB.

@@ -11,7 +11,7 @@ use hsmd::ledger::{self, Swapped};
 
 use crate::driver::{Nodes, Times};
 use crate::limits::{Flusher, time};
-use crate::server::Server;
+use crate::server::{Serve, Server};
 
 /// Heights, of two votes each.
 const HEIGHTS: usize = 500;
@@ -22,7 +22,14 @@ pub(crate) fn measure(disk: &Path) {
     let (sockets, state) = (Scratch::new(), Scratch::new_in(disk));
     let members = Etcd::start(state.path());
     let shared = members.configuration();
-    let ours = Server::start_with(sockets.path(), state.path(), 1, Duration::ZERO, &shared);
+    let ours = Server::start_as(
+        Serve::Whole,
+        sockets.path(),
+        state.path(),
+        1,
+        Duration::ZERO,
+        &shared,
+    );
     let mut nodes = Nodes::listen(sockets.path(), "ledger", 1);
     let _sentry = ours.start_sentry(sockets.path(), &nodes);
     nodes.accept();

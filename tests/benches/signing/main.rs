@@ -1,6 +1,6 @@
 //! `make bench`: votes through the real hsm-sentry and hsmd beside tmkms, in turns in one run, with the raw
 //! limits of the machine. Each figure is a line `name value unit`, each comparison a line `ratio name value`.
-//! Names after `--` choose parts: `compare`, `slow_device`, `capacity`, `ledger`.
+//! Names after `--` choose parts: `compare`, `callers`, `slow_device`, `capacity`, `long_journal`, `ledger`, `decision`.
 //!
 //! | module | role |
 //! |---|---|
@@ -10,7 +10,10 @@
 //! | `bare` | what the way through two processes and one flush costs with nothing on it |
 //! | `limits` | what disk and processor could do at best |
 //! | `ledger` | a mark shared through etcd, beside the bare transaction and one flush |
+//! | `callers` | callers at once over gRPC, beside the same server without its guard (`unguarded`) |
+//! | `long_journal` | start and verification with 10 million entries |
 //! | `capacity` | start time and memory with 10,000 keys |
+//! | `decision` | the policy's decision with 10,000 grants, beside the bare call |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,12 +23,16 @@
 )]
 
 mod bare;
+mod callers;
 mod capacity;
+mod decision;
 mod driver;
 mod ledger;
 mod limits;
+mod long_journal;
 mod server;
 mod tmkms;
+mod unguarded;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,7 +42,7 @@ use driver::{Nodes, Times};
 use hsm_tests::http;
 use hsm_tests::process::Scratch;
 use limits::Flusher;
-use server::Server;
+use server::{Serve, Server};
 
 /// Chains at once, in the larger of the two loads.
 const CHAINS: usize = 64;
@@ -53,10 +60,12 @@ type Part = fn(&Path);
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let [_, command, config, latency] = arguments.as_slice()
-        && command == "serve"
+        && let Some(what) = [Serve::Whole, Serve::Unguarded]
+            .into_iter()
+            .find(|what| what.name() == command)
     {
         let latency = Duration::from_millis(latency.parse().expect("milliseconds"));
-        server::serve(Path::new(config), latency);
+        server::serve(what, Path::new(config), latency);
         return;
     }
     // State is where a checkout is, on a disk: temporary directories may be in memory.
@@ -67,11 +76,14 @@ fn main() {
         .skip(1)
         .filter(|name| !name.starts_with('-'))
         .collect();
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 7] = [
         ("compare", compare),
+        ("callers", callers::measure),
         ("slow_device", slow_device),
         ("capacity", capacity::measure),
+        ("long_journal", long_journal::measure),
         ("ledger", ledger::measure),
+        ("decision", decision::measure),
     ];
     for (name, measure) in parts {
         if named.is_empty() || named.iter().any(|wanted| *wanted == name) {

@@ -24,9 +24,32 @@ use sha2::{Digest, Sha256};
 
 use crate::chain_id;
 use crate::driver::Nodes;
+use crate::unguarded;
 
-const SENTRY: &str = "bench";
+/// The one caller that the policy knows.
+pub(crate) const SENTRY: &str = "bench";
 const DEVICE: &str = "software";
+/// More than callers at once. hsmd itself lets 128 wait for a device, which a YubiHSM2 would need 13 s for.
+const QUEUE: usize = 512;
+
+/// What is started.
+#[derive(Clone, Copy)]
+pub(crate) enum Serve {
+    /// hsmd.
+    Whole,
+    /// Its server with the guard switched off: [`unguarded`].
+    Unguarded,
+}
+
+impl Serve {
+    /// The program's first argument.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "serve",
+            Self::Unguarded => "serve-unguarded",
+        }
+    }
+}
 
 /// A running hsmd.
 pub(crate) struct Server {
@@ -39,11 +62,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one that signs for `chains` chains, each with a key of its own.
     pub(crate) fn start(sockets: &Path, state: &Path, chains: usize, latency: Duration) -> Self {
-        Self::start_with(sockets, state, chains, latency, "")
+        Self::start_as(Serve::Whole, sockets, state, chains, latency, "")
     }
 
-    /// The same, with more tables in its configuration.
-    pub(crate) fn start_with(
+    /// This one, with more tables in its configuration.
+    pub(crate) fn start_as(
+        serve: Serve,
         sockets: &Path,
         state: &Path,
         chains: usize,
@@ -59,7 +83,7 @@ impl Server {
         make_known(&config, &keys);
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command
-            .arg("serve")
+            .arg(serve.name())
             .arg(&config)
             .arg(latency.as_millis().to_string());
         let mut process = Process::start("hsmd", &mut command, state);
@@ -78,6 +102,20 @@ impl Server {
     /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The certificate of its authority.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.authority.certificate()
+    }
+
+    /// What the one caller that the policy knows shows.
+    pub(crate) fn sentry_identity(&self) -> Identity {
+        self.authority.sentry(SENTRY)
     }
 
     pub(crate) fn metrics_port(&self) -> u16 {
@@ -116,7 +154,7 @@ impl Server {
 }
 
 /// Serves until killed.
-pub(crate) fn serve(config: &Path, latency: Duration) {
+pub(crate) fn serve(what: Serve, config: &Path, latency: Duration) {
     let config = Config::load(config, MockDevices::Refused).expect("a good configuration");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -124,6 +162,10 @@ pub(crate) fn serve(config: &Path, latency: Duration) {
         .expect("a runtime");
     runtime.block_on(async {
         let device = start_device(latency);
+        if matches!(what, Serve::Unguarded) {
+            unguarded::serve(&config, device).await;
+            return;
+        }
         let daemon = Daemon::open(&config, vec![device])
             .await
             .expect("the daemon opens");
@@ -148,7 +190,7 @@ pub(crate) fn write_config(
         private_key,
     } = authority.signer("hsmd");
     let mut text = format!(
-        "state_dir = {:?}\npolicy = {:?}\n\
+        "state_dir = {:?}\n\
          [listen]\naddress = \"127.0.0.1:{port}\"\ncertificate = {certificate:?}\n\
          private_key = {private_key:?}\nclient_ca = {:?}\ntrust_domain = {TRUST_DOMAIN:?}\n\
          [admin]\nsocket = {:?}\n[metrics]\nlisten = \"127.0.0.1:{metrics_port}\"\n\
@@ -156,7 +198,6 @@ pub(crate) fn write_config(
          [[device]]\nname = {DEVICE:?}\nbackend = \"yubihsm\"\nconnector = \"http://127.0.0.1:9\"\n\
          authentication_key = 1\npassword_file = {private_key:?}\n",
         state.join("state"),
-        state.join("policy.toml"),
         authority.certificate(),
         sockets.join("admin.sock"),
     );
@@ -176,13 +217,13 @@ pub(crate) fn write_config(
     }
     let config = state.join("hsmd.toml");
     std::fs::write(&config, text).expect("the configuration");
-    std::fs::write(state.join("policy.toml"), policy).expect("the policy");
-    let init = Command::new(hsm_tests::binaries::binary("hsmd"))
-        .args(["state", "init", "--config"])
-        .arg(&config)
-        .args(hsm_tests::daemon::allow_root())
-        .status();
-    assert!(init.expect("hsmd runs").success(), "hsmd state init");
+    let hsmd = |arguments: &[&str]| {
+        let mut command = Command::new(hsm_tests::binaries::binary("hsmd"));
+        command.args(arguments).arg("--config").arg(&config);
+        command
+    };
+    hsm_tests::policy::create_state(state, &hsmd);
+    hsm_tests::policy::load(state, &policy, &hsmd);
     config
 }
 
@@ -222,7 +263,11 @@ fn start_device(latency: Duration) -> hsmd::keyring::Device {
             keys: HashMap::new(),
         }) as Box<dyn Device>)
     });
-    devices::start_one(DEVICE, opener, WorkerOptions::default()).expect("a device")
+    let options = WorkerOptions {
+        queue: QUEUE,
+        ..WorkerOptions::default()
+    };
+    devices::start_one(DEVICE, opener, options).expect("a device")
 }
 
 /// Waits to the microsecond, so that what is measured beyond it is not the timer's.

@@ -197,9 +197,20 @@ impl Forged {
             fields.extend_from_slice(&number.to_be_bytes());
         }
         fields.extend_from_slice(&previous);
+        let covered = match kind {
+            2 => decode_leaves(payload).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let covered = covered
+            .iter()
+            .flat_map(|leaf| Sha256::new().chain_update([0]).chain_update(leaf).finalize());
+        let covered: Vec<u8> = match kind {
+            2 => covered.collect(),
+            _ => payload.to_vec(),
+        };
         let digest: [u8; 32] = Sha256::new()
             .chain_update(&fields)
-            .chain_update(payload)
+            .chain_update(covered)
             .finalize()
             .into();
         bytes.extend_from_slice(&fields);

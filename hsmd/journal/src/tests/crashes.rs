@@ -190,7 +190,11 @@ fn an_entry_that_imitates_a_frame_cannot_make_a_torn_end_look_like_damage() {
         previous: [0; 32],
     };
     let torn = sample.frames.last().unwrap() + frame::size(702);
-    overwrite(&sample.segment, torn + 512, &frame::encode(&header, &[]).0);
+    overwrite(
+        &sample.segment,
+        torn + 512,
+        &frame::encode_entries(&header, &[]).bytes,
+    );
     let opened = open(&sample.path);
     assert!(matches!(opened.tail, Tail::Cut(Cut { offset, .. }) if offset == torn));
     assert_eq!(opened.state, sample.expected);

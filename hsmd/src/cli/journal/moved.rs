@@ -42,6 +42,31 @@ pub(super) fn as_text(event: &Event) -> String {
                 signed_by(recovered.authorisation.as_ref())
             )
         }
+        Event::PolicyLoaded(loaded) => {
+            let policy = loaded.policy.clone().unwrap_or_default();
+            format!(
+                "policy loaded    version {}, sha256 {}, as {} signed",
+                policy.version,
+                hex::encode(&policy.sha256),
+                loaded.officers.join(" and ")
+            )
+        }
+        Event::Frozen(frozen) => format!(
+            "FROZEN           {} by {}{}{}",
+            show::frozen(&frozen.key),
+            frozen.by,
+            if frozen.reason.is_empty() { "" } else { ": " },
+            frozen.reason
+        ),
+        Event::Thawed(thawed) => format!(
+            "thawed           {}{}",
+            show::frozen(&thawed.key),
+            signed_by(thawed.authorisation.as_ref())
+        ),
+        Event::DocumentRefused(refused) => format!(
+            "REFUSED          {} {} of {}: {}",
+            refused.reason, refused.kind, refused.by, refused.message
+        ),
         _ => String::new(),
     }
 }
@@ -49,6 +74,38 @@ pub(super) fn as_text(event: &Event) -> String {
 /// The event's name and its fields.
 pub(super) fn as_json(event: &Event) -> (&'static str, Value) {
     match event {
+        Event::Frozen(frozen) => (
+            "frozen",
+            json!({ "key": frozen.key, "by": frozen.by, "reason": frozen.reason }),
+        ),
+        Event::Thawed(thawed) => (
+            "thawed",
+            json!({
+                "key": thawed.key,
+                "authorisation": thawed.authorisation.as_ref().map(authorisation),
+            }),
+        ),
+        Event::PolicyLoaded(loaded) => {
+            let policy = loaded.policy.clone().unwrap_or_default();
+            let fields = json!({
+                "version": policy.version,
+                "sha256": hex::encode(&policy.sha256),
+                "expires": show::moment(policy.expires.as_ref()),
+                "officers": loaded.officers,
+                "signatures": loaded.signatures,
+            });
+            ("policy_loaded", fields)
+        }
+        Event::DocumentRefused(refused) => {
+            let fields = json!({
+                "kind": refused.kind,
+                "by": refused.by,
+                "reason": refused.reason,
+                "message": refused.message,
+                "sha256": hex::encode(&refused.sha256),
+            });
+            ("document_refused", fields)
+        }
         Event::OfficersSet(set) => {
             let officers = set.officers.clone().unwrap_or_default();
             let fields = json!({

@@ -67,9 +67,13 @@ fn as_text(event: &Event) -> String {
             "key pinned       {} on {}, nothing at or below {}",
             pinned.key, pinned.chain_id, pinned.initial_height
         ),
-        Event::OfficersSet(_) | Event::StateImported(_) | Event::KeyRecovered(_) => {
-            moved::as_text(event)
-        }
+        Event::OfficersSet(_)
+        | Event::StateImported(_)
+        | Event::KeyRecovered(_)
+        | Event::PolicyLoaded(_)
+        | Event::DocumentRefused(_)
+        | Event::Frozen(_)
+        | Event::Thawed(_) => moved::as_text(event),
         Event::KeyAdvanced(advanced) => format!(
             "key advanced     {} on {}, nothing at or below {}",
             advanced.key, advanced.chain_id, advanced.initial_height
@@ -96,6 +100,13 @@ fn as_text(event: &Event) -> String {
             key_text(distrusted.public_key.as_ref()),
             distrusted.chain_id,
             distrusted.reason
+        ),
+        Event::LedgerJournalReplaced(replaced) => format!(
+            "journal replaced that of signer {}, by officers, above {} and {}: {}",
+            hex::encode(&replaced.signer_id),
+            replaced.chain_height,
+            replaced.margin,
+            ledger_row(&replaced.seen.clone().unwrap_or_default())
         ),
         Event::AnchorBound(bound) => {
             format!("anchor bound     {} at {}", bound.kind, bound.counter)
@@ -214,6 +225,7 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
                 "version": started.version,
                 "mock_devices": started.mock_devices,
                 "policy_sha256": hex::encode(&started.policy_digest),
+                "policy_unsigned": started.policy_unsigned,
             }),
         ),
         Event::DaemonStopped(_) => ("daemon_stopped", json!({})),
@@ -247,6 +259,16 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
                 "public_key": public_key(distrusted.public_key.as_ref()),
                 "chain_id": distrusted.chain_id,
                 "reason": distrusted.reason,
+            }),
+        ),
+        Event::LedgerJournalReplaced(replaced) => (
+            "ledger_journal_replaced",
+            json!({
+                "signer_id": hex::encode(&replaced.signer_id),
+                "chain_height": replaced.chain_height,
+                "margin": replaced.margin,
+                "seen": replaced.seen.as_ref().map(ledger_json),
+                "authorisation": replaced.authorisation.as_ref().map(moved::authorisation),
             }),
         ),
         Event::AnchorBound(bound) => (
@@ -321,9 +343,13 @@ fn as_json(index: u64, time: &prost_types::Timestamp, event: &Event) -> Value {
             json!({ "note": cosigned.note, "witnesses": cosigned.witnesses }),
         ),
         Event::Refused(refused) => ("refused", refused_json(refused)),
-        Event::OfficersSet(_) | Event::StateImported(_) | Event::KeyRecovered(_) => {
-            moved::as_json(event)
-        }
+        Event::OfficersSet(_)
+        | Event::StateImported(_)
+        | Event::KeyRecovered(_)
+        | Event::PolicyLoaded(_)
+        | Event::DocumentRefused(_)
+        | Event::Frozen(_)
+        | Event::Thawed(_) => moved::as_json(event),
     };
     if let Some(fields) = fields.as_object_mut() {
         fields.insert("index".to_owned(), index.into());

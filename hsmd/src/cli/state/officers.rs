@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use hsm_policy::officers::{
-    Document, Nonce, Officer, Officers, RecoverKey, SetOfficers, Statement,
+    Document, Nonce, Officer, Officers, RecoverKey, SetOfficers, Statement, Thaw,
 };
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::entry::Event;
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::evidence::Evidence;
 use super::super::holder::{self, Holder};
-use super::super::{Configured, Error, Printed, admin, block_on, out};
+use super::super::{Configured, Error, Printed, admin, block_on, ledger, out};
 use super::doubt;
 use crate::guard::entry;
 use crate::moves;
@@ -44,7 +44,7 @@ impl SignedFiles {
     pub(in crate::cli) fn read(&self) -> Result<wire::SignedDocument, Error> {
         let document = self.document.as_ref().ok_or(
             "this needs a document that officers signed: --document FILE --signature FILE...; `hsmd state \
-             request` makes one",
+             request` makes one, and `hsmd policy sign-request` a policy",
         )?;
         let signatures = self.signature.iter().map(|path| text(path));
         Ok(wire::SignedDocument {
@@ -59,25 +59,22 @@ impl SignedFiles {
 pub(in crate::cli) struct Named {
     /// The officers: a line each with name and SSH public key, as in OpenSSH's allowed_signers. Their
     /// keys are ssh-ed25519, ecdsa-sha2-nistp256, or of a security key (sk-).
-    #[arg(long, value_name = "FILE", requires = "threshold")]
-    officers: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    officers: PathBuf,
     /// How many of them must sign what no single person may decide.
-    #[arg(long, value_name = "M", requires = "officers")]
-    threshold: Option<usize>,
+    #[arg(long, value_name = "M")]
+    threshold: usize,
 }
 
 impl Named {
-    /// The officers, where some are named.
+    /// The officers.
     ///
     /// # Errors
     ///
     /// Where the file cannot be read, or names no officers.
-    pub(super) fn read(&self) -> Result<Option<Officers>, Error> {
-        let (Some(path), Some(threshold)) = (&self.officers, self.threshold) else {
-            return Ok(None);
-        };
-        let officers = Officers::parse(&text(path)?, threshold).map_err(at(path))?;
-        Ok(Some(officers))
+    pub(super) fn read(&self) -> Result<Officers, Error> {
+        let path = &self.officers;
+        Ok(Officers::parse(&text(path)?, self.threshold).map_err(at(path))?)
     }
 }
 
@@ -121,11 +118,28 @@ enum Kind {
     SetOfficers(Named),
     /// To make a key known that was restored from a backup; then `hsmd key init --recovered`.
     RecoverKey(Recover),
+    /// To end a freeze; then `hsmd thaw`.
+    Thaw(RequestThaw),
     /// To bind the state to the anchor that the configuration names; then `hsmd state rebind-anchor`. hsmd must not
     /// run.
     RebindAnchor(doubt::RequestRebind),
     /// To have keys sign below their ceilings again; then `hsmd state accept-tail`.
     AcceptTail(doubt::RequestAccept),
+    /// To go on without a signer whose journal is lost; then `hsmd ledger replace-journal`.
+    ReplaceJournal(ledger::RequestReplace),
+}
+
+#[derive(Args)]
+struct RequestThaw {
+    /// The key's name, as it was frozen.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    key: Option<String>,
+    /// The freeze of every key.
+    #[arg(long)]
+    all: bool,
+    /// Why it was frozen, and how one knows that this is over: the officers sign for this.
+    #[arg(long, value_name = "TEXT")]
+    the_cause_is_over: String,
 }
 
 #[derive(Args)]
@@ -234,16 +248,26 @@ pub(super) fn request(request: &Request) -> Result<(), Error> {
     match &request.kind {
         Kind::SetOfficers(named) => {
             let officers = named.read()?;
-            let officers = officers.ok_or("who is to be one: --officers FILE --threshold M")?;
             print(&id, expires, SetOfficers::from(&officers))
         }
         Kind::RecoverKey(recover) => print(&id, expires, statement(recover)?),
+        Kind::Thaw(thaw) => {
+            let statement = Thaw {
+                key: thaw.key.clone().unwrap_or_default(),
+                the_cause_is_over: thaw.the_cause_is_over.clone(),
+            };
+            print(&id, expires, statement)
+        }
         Kind::RebindAnchor(rebind) => {
             let statement = doubt::rebind_statement(rebind, &configured)?;
             print(&id, expires, statement)
         }
         Kind::AcceptTail(accept) => {
             let statement = doubt::accept_statement(accept, &configured)?;
+            print(&id, expires, statement)
+        }
+        Kind::ReplaceJournal(replace) => {
+            let statement = ledger::replace_statement(replace, &configured)?;
             print(&id, expires, statement)
         }
     }

@@ -97,6 +97,21 @@ impl State {
         })
     }
 
+    /// The anchor was advanced to `counter`: ceilings hold, save of keys that were bound to a ledger since that advance
+    /// was begun.
+    pub(in crate::guard) fn put_in_force(&mut self, counter: u64) {
+        let chains = self
+            .keys
+            .values_mut()
+            .flat_map(|key| key.chains.values_mut());
+        for known in chains {
+            let bound_at = known.ledger.as_ref().map_or(0, |binding| binding.bound_at);
+            if known.bounds.ceiling > 0 && counter > bound_at {
+                known.bounds.in_force = Some(known.bounds.ceiling);
+            }
+        }
+    }
+
     pub(in crate::guard) fn bounds_mut(&mut self) -> impl Iterator<Item = &mut Bounds> {
         let chains = self
             .keys

@@ -8,7 +8,7 @@ use hsm_proto::v1 as wire;
 use super::anchor::AnchorChange;
 use super::import;
 use super::ledger::{Bound, Followed, Reconciled};
-use super::{AuditMark, Binding, Made, Place, Signatures, State};
+use super::{AuditMark, Binding, Freeze, Frozen, Made, Place, PolicyMark, Signatures, State};
 
 /// What an event changes in the state, checked.
 pub(in crate::guard) enum Change {
@@ -16,7 +16,10 @@ pub(in crate::guard) enum Change {
     Created(wire::StateCreated),
     Anchor(AnchorChange),
     Device(PublicKey, String, Identity),
-    Policy(Vec<u8>),
+    Started(Vec<u8>),
+    Policy(PolicyMark),
+    Frozen(Frozen, Freeze),
+    Thawed(Frozen),
     Stopped,
     Asked(u64),
     Checkpoint(PublicKey),
@@ -52,11 +55,15 @@ impl State {
             Event::TailUnproven(unproven) => Self::plan_unproven(&unproven),
             Event::TailAccepted(accepted) => self.plan_accepted(&accepted),
             Event::DeviceAdded(added) => self.plan_device(added),
-            Event::DaemonStarted(started) => Ok(Change::Policy(started.policy_digest)),
+            Event::DaemonStarted(started) => Ok(Change::Started(started.policy_digest)),
             Event::DaemonStopped(_) => Ok(Change::Stopped),
-            Event::Refused(_) | Event::CheckpointMade(_) | Event::CheckpointCosigned(_) => {
-                Ok(Change::None)
-            }
+            Event::Refused(_)
+            | Event::DocumentRefused(_)
+            | Event::CheckpointMade(_)
+            | Event::CheckpointCosigned(_) => Ok(Change::None),
+            Event::Frozen(frozen) => Ok(Self::plan_freeze(frozen)),
+            Event::Thawed(thawed) => self.plan_thaw(&thawed),
+            Event::PolicyLoaded(loaded) => Ok(Change::Policy(self.plan_policy(loaded)?)),
             Event::CheckpointBegun(begun) => self.plan_checkpoint(begun),
             Event::DeviceFailed(failed) => Ok(Change::Asked(failed.calls)),
             Event::DeviceAudit(audit) => self.plan_audit(audit),
@@ -69,6 +76,7 @@ impl State {
             Event::LedgerSeen(seen) => self.plan_ledger(seen, Followed),
             Event::LedgerReconciled(seen) => self.plan_ledger(seen, Reconciled),
             Event::LedgerDistrusted(distrusted) => self.plan_distrust(distrusted),
+            Event::LedgerJournalReplaced(replaced) => self.plan_replaced(replaced),
             Event::OfficersSet(set) => {
                 let (officers, used) = self.plan_officers(set)?;
                 Ok(Change::Officers(officers, used))
@@ -102,7 +110,14 @@ impl State {
             }
             Change::Anchor(change) => self.commit_anchor(change),
             Change::Device(key, name, identity) => self.commit_device(key, name, identity),
-            Change::Policy(digest) => {
+            Change::Policy(policy) => self.policy = Some(policy),
+            Change::Frozen(frozen, freeze) => {
+                self.freezes.insert(frozen, freeze);
+            }
+            Change::Thawed(frozen) => {
+                self.freezes.remove(&frozen);
+            }
+            Change::Started(digest) => {
                 self.policy_digest = digest;
                 self.stopped = false;
             }
@@ -149,6 +164,10 @@ impl State {
             Change::Ledger(place, mark, binding) => {
                 if let Some(known) = self.at(&place) {
                     known.take_in(mark, (index, leaf), time);
+                    if known.ledger.is_none() {
+                        // See `Binding::bound_at`.
+                        known.bounds.in_force = None;
+                    }
                     known.ledger = Some(binding);
                 }
             }

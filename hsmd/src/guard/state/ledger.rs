@@ -6,7 +6,7 @@ use hsm_proto::v1 as wire;
 
 use super::change::Change;
 use super::{Binding, ChainMark, Made, Place, State, entry};
-use crate::guard::ledger::{Row, Seen};
+use crate::guard::ledger::{Id, Row, Seen};
 
 impl State {
     pub(super) fn plan_ledger(&self, seen: wire::LedgerMark, how: How) -> Result<Change, String> {
@@ -17,7 +17,7 @@ impl State {
             .ok_or_else(|| format!("key {key} was never made known for chain {chain}"))?;
         let row = seen.row.as_ref().ok_or("a ledger without a row")?;
         let fits = match (&known.ledger, how) {
-            (None, Bound) => row.mark.covers(&known.mark),
+            (None, Bound) => row.mark.covers(&known.shared_mark()),
             (Some(binding), Followed) => {
                 let judged = binding.judge(&known.mark, 0, &seen);
                 judged.map_err(|doubt| doubt.to_string())?;
@@ -29,7 +29,15 @@ impl State {
                     && row.members.is_superset(&binding.members)
                     && row.mark.covers(&known.mark)
             }
-            (Some(_), Bound) | (None, Followed | Reconciled) => false,
+            (Some(binding), Replaced(lost)) => {
+                row.ledger_id == binding.ledger_id
+                    && row.generation == binding.generation
+                    && row.members.is_superset(&binding.members)
+                    && row.lost.contains(&lost)
+                    && row.mark.covers(&known.mark)
+                    && binding.distrusted.is_none()
+            }
+            (Some(_), Bound) | (None, Followed | Reconciled | Replaced(_)) => false,
         };
         if !fits {
             return Err(format!(
@@ -37,9 +45,24 @@ impl State {
                 row.ledger_id
             ));
         }
-        let binding = Binding::of(row, seen.cluster_id, seen.revision);
+        let mut binding = Binding::of(row, seen.cluster_id, seen.revision);
+        binding.bound_at = match &known.ledger {
+            Some(binding) => binding.bound_at,
+            None => self.anchor().map_or(0, |anchor| anchor.counter),
+        };
         let mark = row.mark.clone();
         Ok(Change::Ledger(place, mark, Box::new(binding)))
+    }
+
+    pub(super) fn plan_replaced(
+        &self,
+        replaced: wire::LedgerJournalReplaced,
+    ) -> Result<Change, String> {
+        let used = self.plan_authorisation(replaced.authorisation.as_ref())?;
+        let lost = Id::new(&replaced.signer_id)?;
+        let seen = replaced.seen.ok_or("a journal replaced in no ledger")?;
+        let change = self.plan_ledger(seen, Replaced(lost))?;
+        Ok(Change::Authorised(Box::new(change), used))
     }
 
     pub(super) fn plan_distrust(
@@ -55,6 +78,15 @@ impl State {
 }
 
 impl ChainMark {
+    /// What other signers have to know where they are to share the mark: what may have been signed up to the floor,
+    /// and stands in no entry, counts as signed for them, too.
+    pub(crate) fn shared_mark(&self) -> Mark {
+        Mark {
+            initial_height: self.mark.initial_height.max(self.bounds.floor),
+            last: self.mark.last.clone(),
+        }
+    }
+
     /// Raises the mark to a ledger's, by the entry with this index and leaf hash. What was signed here for the same
     /// message is kept.
     pub(super) fn take_in(
@@ -87,7 +119,10 @@ pub(super) enum How {
     Bound,
     Followed,
     Reconciled,
+    /// Officers stated that the journal of this signer is lost.
+    Replaced(Id),
 }
+use How::Replaced;
 pub(super) use How::{Bound, Followed, Reconciled};
 
 pub(super) fn seen_from_wire(seen: wire::LedgerMark) -> Result<(Place, Seen), String> {

@@ -36,6 +36,12 @@ impl State {
         self.authority.officers.as_ref()
     }
 
+    /// The moment that documents are judged at: never one whose nonces are forgotten.
+    #[must_use]
+    pub fn not_before(&self, now: i64) -> i64 {
+        now.max(self.authority.forgotten_until)
+    }
+
     /// Takes in a document that officers signed. What it allows is recorded together with the
     /// authorisation, in one event, under the lock under which this is asked: a nonce counts once.
     ///
@@ -51,7 +57,7 @@ impl State {
         let now = entry::wall_clock(now).seconds;
         let context = Context {
             deployment_id: &self.deployment_id,
-            now: now.max(self.authority.forgotten_until),
+            now: self.not_before(now),
             used: &self.authority.used,
         };
         let authorised: Authorised<S> =

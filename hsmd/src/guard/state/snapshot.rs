@@ -6,20 +6,25 @@ use hsm_policy::cometbft::ChainId;
 use hsm_policy::conflict::{Last, Mark};
 use hsm_proto::v1 as wire;
 use prost::Message as _;
+use prost::encoding::{self, DecodeContext, WireType};
 
 use super::anchor::{anchor_from_wire, anchor_to_wire, tail_from_wire, tail_to_wire};
+use super::freeze::{freezes_from_wire, freezes_to_wire};
 use super::officers::Authority;
+use super::policy::{policy_from_wire, policy_to_wire};
 use super::{AuditMark, Bounds, ChainMark, Made, PinnedKey, Signatures, State};
 use crate::guard::entry;
 use crate::guard::ledger::Binding;
 
 impl hsm_journal::State for State {
     fn restore(snapshot: &[u8]) -> Result<Self, String> {
-        let snapshot = wire::Snapshot::decode(snapshot).map_err(|error| error.to_string())?;
-        let authority = Authority::restore(&snapshot)?;
-        let mut state = Self::new(snapshot.deployment_id);
-        state.authority = authority;
+        let mut state = Self::default();
+        let snapshot = state.restore_keys(snapshot)?;
+        state.authority = Authority::restore(&snapshot)?;
+        state.deployment_id = snapshot.deployment_id;
         state.policy_digest = snapshot.policy_digest;
+        state.freezes = freezes_from_wire(snapshot.freezes);
+        state.policy = snapshot.policy.map(policy_from_wire).transpose()?;
         state.asked = snapshot.asked;
         state.stopped = snapshot.stopped;
         state.anchor = snapshot.anchor.map(anchor_from_wire);
@@ -47,30 +52,6 @@ impl hsm_journal::State for State {
             let twice = format!("device {} was audited twice in the snapshot", audit.device);
             if state.audits.insert(audit.device, mark).is_some() {
                 return Err(twice);
-            }
-        }
-        for key in snapshot.keys {
-            let public_key = entry::public_key_from_wire(key.public_key)?;
-            for name in &key.names {
-                if state.names.insert(name.clone(), public_key).is_some() {
-                    return Err(format!("key {name} pinned to two public keys"));
-                }
-            }
-            let mut pinned = PinnedKey {
-                names: key.names,
-                devices: key.devices,
-                chains: BTreeMap::new(),
-            };
-            for mark in key.marks {
-                let chain = ChainId::new(&mark.chain_id).map_err(|error| error.to_string())?;
-                let twice = format!("key {public_key} has two marks for chain {chain}");
-                let mark = Box::new(mark_from_wire(mark)?);
-                if pinned.chains.insert(chain, mark).is_some() {
-                    return Err(twice);
-                }
-            }
-            if state.keys.insert(public_key, pinned).is_some() {
-                return Err(format!("key {public_key} stands twice in the snapshot"));
             }
         }
         Ok(state)
@@ -107,6 +88,8 @@ impl hsm_journal::State for State {
                 .map(|(device, identity)| entry::identity_to_wire(device, identity))
                 .collect(),
             audit_marks: self.audits.iter().map(audit_to_wire).collect(),
+            freezes: freezes_to_wire(&self.freezes),
+            policy: self.policy.as_ref().map(policy_to_wire),
             asked: self.asked,
             stopped: self.stopped,
             anchor: self.anchor.as_ref().map(anchor_to_wire),
@@ -120,6 +103,62 @@ impl hsm_journal::State for State {
         };
         self.authority.save(&mut snapshot);
         snapshot.encode_to_vec()
+    }
+}
+
+/// `Snapshot.keys` in proto/hsm/v1/journal.proto.
+const KEYS: u32 = 2;
+
+impl State {
+    /// Takes a snapshot's keys in, each before the next is decoded: with thousands of them decoded at once, a start
+    /// would take twice the memory. Returns the rest.
+    fn restore_keys(&mut self, mut snapshot: &[u8]) -> Result<wire::Snapshot, String> {
+        let wrong = |error: prost::DecodeError| error.to_string();
+        let mut rest = wire::Snapshot::default();
+        while !snapshot.is_empty() {
+            let (field, wire_type) = encoding::decode_key(&mut snapshot).map_err(wrong)?;
+            if field == KEYS && wire_type == WireType::LengthDelimited {
+                let length = prost::decode_length_delimiter(&mut snapshot).map_err(wrong)?;
+                let (key, after) = snapshot
+                    .split_at_checked(length)
+                    .ok_or("a key that ends after the snapshot")?;
+                self.restore_key(wire::PinnedKey::decode(key).map_err(wrong)?)?;
+                snapshot = after;
+            } else {
+                let context = DecodeContext::default();
+                rest.merge_field(field, wire_type, &mut snapshot, context)
+                    .map_err(wrong)?;
+            }
+        }
+        Ok(rest)
+    }
+
+    fn restore_key(&mut self, mut key: wire::PinnedKey) -> Result<(), String> {
+        let public_key = entry::public_key_from_wire(key.public_key)?;
+        for name in &key.names {
+            if self.names.insert(name.clone(), public_key).is_some() {
+                return Err(format!("key {name} pinned to two public keys"));
+            }
+        }
+        key.names.shrink_to_fit();
+        key.devices.shrink_to_fit();
+        let mut pinned = PinnedKey {
+            names: key.names,
+            devices: key.devices,
+            chains: BTreeMap::new(),
+        };
+        for mark in key.marks {
+            let chain = ChainId::new(&mark.chain_id).map_err(|error| error.to_string())?;
+            let twice = format!("key {public_key} has two marks for chain {chain}");
+            let mark = Box::new(mark_from_wire(mark)?);
+            if pinned.chains.insert(chain, mark).is_some() {
+                return Err(twice);
+            }
+        }
+        if self.keys.insert(public_key, pinned).is_some() {
+            return Err(format!("key {public_key} stands twice in the snapshot"));
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,8 @@ fn row(initial_height: i64) -> Row {
         generation: 1,
         members: [Id::new(&SIGNER).unwrap()].into(),
         awaited: [].into(),
+        lost: [].into(),
+        frozen: None,
         mark: Mark {
             initial_height,
             last: None,
@@ -60,6 +62,7 @@ async fn reserve_cleared(
         public_key: &public_key,
         message,
         max_height_jump: 1000,
+        terms: Terms::default(),
     };
     guard.reserve_cleared(ask, cleared, SystemTime::now()).await
 }
@@ -208,4 +211,132 @@ async fn the_journal_takes_no_row_below_what_it_holds_and_no_proof_from_a_distru
         "a proof from before: {outcome:?}"
     );
     reserve_cleared(&guard, &next, cleared(2, 4)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_frozen_row_refuses_whatever_is_asked_and_a_thawed_one_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let guard = bound(&path).await;
+    let message = precommit(11, 1, 100, None);
+    reserve_cleared(&guard, &message, cleared(1, 6))
+        .await
+        .unwrap();
+    let mut frozen = row(10).with_message(&message);
+    frozen.frozen = Some("the device is suspect".to_owned());
+    let now = SystemTime::now();
+    let event = Event::LedgerSeen(seen(&frozen, 7));
+    guard.record_durably(event, now).await.unwrap();
+    guard.close().unwrap();
+    let guard = open(&path);
+    for asked in [precommit(12, 1, 100, None), message.clone()] {
+        let outcome = reserve_cleared(&guard, &asked, cleared(1, 8)).await;
+        let said = outcome.expect_err("nothing is reserved").to_string();
+        assert!(
+            said.contains("is frozen") && said.contains("suspect"),
+            "{said}"
+        );
+    }
+    frozen.frozen = None;
+    let event = Event::LedgerSeen(seen(&frozen, 8));
+    guard.record_durably(event, now).await.unwrap();
+    let next = precommit(12, 1, 100, None);
+    reserve_cleared(&guard, &next, cleared(1, 9)).await.unwrap();
+}
+
+/// A guard with an anchor, under which the key is known and not bound; its ceiling is at 110.
+async fn anchored(path: &Path) -> Guard {
+    let created = Event::StateCreated(wire::StateCreated {
+        deployment_id: vec![1; 16],
+        anchor: Some(wire::AnchorBound {
+            kind: "tpm".to_owned(),
+            counter: 1,
+            authorisation: None,
+        }),
+    });
+    let first = entry::encode(SystemTime::now(), created);
+    hsm_journal::create(path, &State::default().snapshot(), &first).unwrap();
+    let guard = open(path);
+    let (key, chain) = (public_key(), ChainId::new(CHAIN).unwrap());
+    let pinned = guard.pin(KEY, &key, &chain, 10, Vec::new(), SystemTime::now());
+    pinned.await.unwrap();
+    advance(&guard);
+    guard
+}
+
+fn advance(guard: &Guard) {
+    let begun = guard.begin_advance(Purpose::Open(100), SystemTime::now());
+    guard.finish_advance(begun.unwrap().0).unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_bound_at_its_floor_since_other_signers_know_nothing_of_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let guard = anchored(&directory.path().join("state")).await;
+    let tail = Tail {
+        size: 1,
+        root: [0; 32],
+    };
+    let now = SystemTime::now();
+    guard.doubt(&tail, now).await.unwrap();
+    let place = (public_key(), ChainId::new(CHAIN).unwrap());
+    for (height, expected) in [(10, false), (109, false), (110, true)] {
+        let row = row(height);
+        let bound = guard.bind(&place, &row.mark, seen(&row, 5), now).await;
+        assert_eq!(bound.unwrap(), expected, "a row at {height}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_was_bound_signs_nothing_until_no_older_image_is_taken_for_this_state() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let guard = anchored(&path).await;
+    let place = (public_key(), ChainId::new(CHAIN).unwrap());
+    let (row, now) = (row(10), SystemTime::now());
+    // An advance that was begun before says nothing about the binding.
+    let (earlier, _) = guard.begin_advance(Purpose::Open(100), now).unwrap();
+    let bound = guard.bind(&place, &row.mark, seen(&row, 5), now).await;
+    assert!(bound.unwrap());
+    guard.finish_advance(earlier).unwrap();
+    let message = precommit(11, 1, 100, None);
+    let waits = async |guard: &Guard| {
+        let asked = reserve_cleared(guard, &message, cleared(1, 6));
+        let waited = tokio::time::timeout(Duration::from_millis(50), asked).await;
+        assert!(waited.is_err(), "{waited:?}");
+        assert!(guard.advance_is_due(1).unwrap());
+    };
+    waits(&guard).await;
+    guard.close().unwrap();
+    // Neither does a restart, even two.
+    open(&path).close().unwrap();
+    let guard = open(&path);
+    guard.finish_advance(earlier).unwrap();
+    waits(&guard).await;
+    advance(&guard);
+    reserve_cleared(&guard, &message, cleared(1, 6))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_ledger_takes_no_floor_back_since_what_shows_that_it_went_back_may_be_what_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let guard = anchored(&directory.path().join("state")).await;
+    let place = (public_key(), ChainId::new(CHAIN).unwrap());
+    let (row, now) = (row(10), SystemTime::now());
+    let bound = guard.bind(&place, &row.mark, seen(&row, 5), now).await;
+    assert!(bound.unwrap());
+    advance(&guard);
+    let tail = Tail {
+        size: 1,
+        root: [0; 32],
+    };
+    guard.doubt(&tail, now).await.unwrap();
+    let message = precommit(11, 1, 100, None);
+    let outcome = reserve_cleared(&guard, &message, cleared(1, 6)).await;
+    assert!(
+        matches!(outcome, Err(Error::Unproven { .. })),
+        "{outcome:?}"
+    );
 }

@@ -10,7 +10,7 @@ use hsm_policy::cometbft::{
 };
 use hsm_proto::v1::entry::Event;
 
-use super::super::{Ask, Error, Guard, Reservation, Signatures, entry};
+use super::super::{Ask, Error, Guard, Reservation, Signatures, Terms, entry};
 use super::{KEY, SystemTime, caller, create, public_key_of};
 
 /// The chains on which both keys of these tests sign.
@@ -69,6 +69,7 @@ impl Line {
             public_key: &self.public_key(),
             message,
             max_height_jump: 1000,
+            terms: Terms::default(),
         })
     }
 
@@ -84,6 +85,7 @@ impl Line {
             public_key: &public_key,
             message,
             max_height_jump: 1000,
+            terms: Terms::default(),
         };
         guard.reserve(ask, SystemTime::now()).await
     }
