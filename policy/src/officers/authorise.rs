@@ -103,7 +103,8 @@ impl Officers {
         })
     }
 
-    /// Who signed these bytes, of a document or not, under this namespace. Every signature has to be good, and enough of them there.
+    /// Who signed these bytes, of a document or not, under this namespace. Every signature has to be good, and enough
+    /// of them there.
     ///
     /// # Errors
     ///
