@@ -2,9 +2,9 @@
 # Installs what the tests need and this machine lacks; run again, it does nothing.
 #
 #   tests/install.sh build   tpm2-tss, which the feature `tpm` links; the other steps begin with it
-#   tests/install.sh test    swtpm, SoftHSM, etcd, ip, openssl, ssh-keygen, prlimit, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
+#   tests/install.sh test    swtpm, SoftHSM, etcd, ip, openssl, ssh-keygen, prlimit, pdftoppm, zbarimg, systemd-analyze, a new enough Go, two lines of CometBFT, the ABCI application,
 #                            YubiHSM's own Python library, gRPC for Python, a witness of logs (torchwood's litewitness, with ssh-agent and sqlite for
-#                            it), the checker of exported logs
+#                            it), the checker of exported logs, shamir-mnemonic
 #   tests/install.sh lint    cargo-deny
 #   tests/install.sh bench   tmkms, to compare with, and etcd
 #   tests/install.sh fuzz    cargo-fuzz
@@ -25,6 +25,8 @@ cargo_deny=0.20.2
 yubihsm=yubihsm==3.1.2
 yubihsm_python="yubihsm[http]${yubihsm#yubihsm} cryptography==50.0.2 requests==2.34.2 pytest==9.2.0"
 grpc_python="grpcio==1.85.1 grpcio-tools==1.85.1"
+# What recovers our shares, and splits for us.
+shamir_mnemonic=shamir-mnemonic==0.3.0
 cargo_fuzz=0.13.2
 litewitness=v0.6.1
 tmkms=0.15.0
@@ -81,6 +83,12 @@ ssh_keygen() {
     if ! command -v ssh-keygen > /dev/null; then apt openssh-client; fi
 }
 
+# What reads printed pages back.
+poppler_and_zbar() {
+    if ! command -v pdftoppm > /dev/null; then apt poppler-utils; fi
+    if ! command -v zbarimg > /dev/null; then apt zbar-tools; fi
+}
+
 systemd() {
     if ! command -v systemd-analyze > /dev/null; then apt systemd; fi
 }
@@ -124,6 +132,16 @@ grpc_python() {
     # shellcheck disable=SC2086 # several packages
     pip_install "$home" $grpc_python
     printf '%s\n' "$grpc_python" > "$home/.versions"
+}
+
+shamir_mnemonic_python() {
+    local home=$target/shamir-mnemonic-python
+    if [ "$(cat "$home/.versions" 2> /dev/null)" = "$shamir_mnemonic" ]; then return; fi
+    pip_is_there
+    say "installing $shamir_mnemonic from PyPI"
+    rm -rf "$home"
+    pip_install "$home" "$shamir_mnemonic"
+    printf '%s\n' "$shamir_mnemonic" > "$home/.versions"
 }
 
 # go_is_new_enough GO
@@ -203,9 +221,11 @@ case ${1-} in
         openssl_and_prlimit
         etcd
         ssh_keygen
+        poppler_and_zbar
         systemd
         yubihsm_python
         grpc_python
+        shamir_mnemonic_python
         go_toolchain
         cometbft 0.38 "$cometbft_0_38"
         cometbft 1.0 "$cometbft_1_0"

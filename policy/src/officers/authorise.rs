@@ -103,12 +103,13 @@ impl Officers {
         })
     }
 
-    /// Who signed these bytes under this namespace. Every signature has to be good, and enough of them there.
+    /// Who signed these bytes, of a document or not, under this namespace. Every signature has to be good, and enough
+    /// of them there.
     ///
     /// # Errors
     ///
     /// See [`Error`].
-    pub(crate) fn signers(
+    pub fn signers(
         &self,
         namespace: &str,
         document: &[u8],
