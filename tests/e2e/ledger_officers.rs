@@ -163,6 +163,60 @@ fn a_key_that_is_frozen_in_its_row_is_refused_by_every_signer_until_it_is_thawed
     pair.check();
 }
 
+#[test]
+fn hsmd_freeze_holds_for_every_signer_of_the_ledger_and_so_does_what_officers_thaw() {
+    let scratch = Scratch::new();
+    let installed = needs("etcd and etcdctl", etcd::installed());
+    let officers = needs(
+        "ssh-keygen",
+        Officers::new(scratch.path(), &["ada", "ben", "cleo"]),
+    );
+    let (Some(()), Some(officers)) = (installed, officers) else {
+        return;
+    };
+    let etcd = Etcd::start(scratch.path());
+    let mut pair = Pair::start_unbound(scratch.path(), &etcd);
+    with_officers(&mut pair, &officers);
+    let init = ["key", "init", KEY, "--chain", CHAIN, "--height", "0"];
+    for (signer, how) in pair.signers.iter().zip(["create", "join"]) {
+        succeed(&signer.daemon, &[&init[..], &["--ledger", how]].concat());
+    }
+    let pair = pair.with_public_key();
+    pair.ask(0, precommit(1, 1)).unwrap();
+    let first = &pair.signers[0].daemon;
+    succeed(first, &["freeze", KEY, "--reason", "a sentry was stolen"]);
+    for signer in [0, 1] {
+        let answer = pair.ask(signer, precommit(2, 1));
+        assert!(refused(&answer, Reason::KeyFrozen), "{answer:?}");
+    }
+    let request = [
+        "state",
+        "request",
+        "thaw",
+        KEY,
+        "--the-cause-is-over",
+        "it is back",
+    ];
+    let document = first.succeed(&request, None);
+    let thaw = |names: &[&str]| {
+        let signed = officers.sign("thaw", &document, names);
+        let options = signed.iter().map(String::as_str);
+        let arguments: Vec<&str> = ["thaw"].into_iter().chain(options).collect();
+        run(first, &arguments)
+    };
+    let few = thaw(&["ben"]);
+    assert!(!few.status.success(), "{}", text(&few));
+    let answer = pair.ask(1, precommit(2, 1));
+    assert!(refused(&answer, Reason::KeyFrozen), "{answer:?}");
+    let enough = thaw(&["ben", "cleo"]);
+    assert!(enough.status.success(), "{}", text(&enough));
+    pair.ask(0, precommit(2, 1)).unwrap();
+    wait_for("the row to be followed", PATIENCE, || {
+        pair.ask(1, precommit(3, 1)).ok()
+    });
+    pair.check();
+}
+
 /// What is done to the row.
 enum Order {
     Freeze,
@@ -228,6 +282,11 @@ fn with_officers(pair: &mut Pair, officers: &Officers) {
         signer.daemon.kill();
         std::fs::remove_dir_all(signer.daemon.state_directory()).expect("the state");
         signer.daemon.succeed(&init, allow_root());
+        let document = signer.daemon.policy_request();
+        let signed = officers.sign("policy", &document, &["ada", "ben"]);
+        let load = signed.iter().map(String::as_str);
+        let load: Vec<&str> = ["policy", "load"].into_iter().chain(load).collect();
+        signer.daemon.succeed(&load, allow_root());
         signer.start();
     }
 }
