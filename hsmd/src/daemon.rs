@@ -24,7 +24,7 @@ use crate::audit;
 use crate::config::{self, Config};
 use crate::devices;
 use crate::guard::{self, Guard};
-use crate::in_force::{self, InForce};
+use crate::in_force::{self, InForce, Read};
 use crate::keyring::Device;
 use crate::ledger::{self, Ledger};
 use crate::line::Line;
@@ -120,6 +120,10 @@ impl Daemon {
             .as_deref()
             .map(InForce::unsigned)
             .transpose()?;
+        let read = match &unsigned {
+            Some(_) => None,
+            None => Read::newest(&config.state_dir),
+        };
         let certificates = Certificates::load(&config.listen)?;
         let keyring = devices::keyring(config, devices)?;
         let metrics = Metrics::new(config.has_mock(), certificates.expires());
@@ -136,11 +140,11 @@ impl Daemon {
         let admin =
             admin_socket::bind(socket).map_err(socket_error("admin.socket", socket.display()))?;
         // Last of all, since every start begins a segment.
-        let in_force = Mutex::new(unsigned);
+        let (read, in_force) = (Mutex::new(read), Mutex::new(unsigned));
         let opening = anchor::open(config, keyring.devices(), |admit| {
             let admit = |state: &guard::State| {
                 admit(state)?;
-                policy::find(config, state, &in_force).map_err(|error| error.to_string())
+                policy::find(config, state, &read, &in_force).map_err(|error| error.to_string())
             };
             open_guard_if(config, Some(&metrics), &admit)
         });

@@ -4,6 +4,7 @@
 //! an entry, and lies beside the journal. At a start exactly that document is put in force again, or nothing is.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -92,6 +93,24 @@ impl InForce {
         Ok(Self::signed(policy, mark, state_dir))
     }
 
+    /// The one that was loaded last, which may have been read before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`].
+    pub fn loaded_from(
+        read: Option<Read>,
+        state_dir: &Path,
+        mark: Option<&PolicyMark>,
+    ) -> Result<Self, Error> {
+        match (read, mark) {
+            (Some(read), Some(mark)) if read.sha256 == mark.sha256 => {
+                Ok(Self::signed(read.policy, mark, state_dir))
+            }
+            _ => Self::loaded(state_dir, mark),
+        }
+    }
+
     /// One that nobody has to have signed: only `hsmd dev` puts such a one in force.
     ///
     /// # Errors
@@ -164,6 +183,28 @@ impl InForce {
     }
 }
 
+/// A document that was read, and is not in force.
+pub struct Read {
+    sha256: [u8; 32],
+    policy: Policy,
+}
+
+impl Read {
+    /// The newest document beside the journal, before the journal says which one counts; none where it cannot be read.
+    /// Parsing takes many times the memory that the policy does, and what it gives back serves the journal's replay.
+    #[must_use]
+    pub fn newest(state_dir: &Path) -> Option<Self> {
+        let files = std::fs::read_dir(state_dir).ok()?.flatten();
+        let newest = files.filter_map(|file| Some((version(&file.file_name())?, file.path())));
+        let (_, path) = newest.max()?;
+        let text = std::fs::read_to_string(path).ok()?;
+        Some(Self {
+            sha256: Sha256::digest(&text).into(),
+            policy: Policy::parse(&text).ok()?,
+        })
+    }
+}
+
 /// Loads a policy that enough officers signed, all of it or nothing: its document is made durable beside the journal,
 /// the journal says that it counts, and `put` puts it in force. `has_key` tells whether the configuration has a key.
 ///
@@ -213,6 +254,12 @@ fn path(state_dir: &Path, mark: &PolicyMark) -> PathBuf {
     state_dir.join(format!("policy-{}-{sha256}.toml", mark.version))
 }
 
+/// The version in such a name.
+fn version(name: &OsStr) -> Option<u64> {
+    let rest = name.to_str()?.strip_prefix("policy-")?;
+    rest.strip_suffix(".toml")?.split_once('-')?.0.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,8 +284,21 @@ mod tests {
             );
         };
         refused("No such file");
+        assert!(Read::newest(directory.path()).is_none());
         let path = path(directory.path(), &mark);
         std::fs::write(&path, text).unwrap();
+        let older = path.with_file_name("policy-6-00.toml");
+        std::fs::write(older, "").unwrap();
+        let read = || Read::newest(directory.path());
+        assert_eq!(read().unwrap().sha256, mark.sha256);
+        let other = PolicyMark {
+            sha256: [0; 32],
+            ..mark.clone()
+        };
+        let loaded_from = |mark| InForce::loaded_from(read(), directory.path(), mark);
+        assert_eq!(loaded_from(Some(&mark)).unwrap().policy.grants().count(), 1);
+        assert_eq!(loaded_from(None).unwrap().policy.grants().count(), 0);
+        assert!(loaded_from(Some(&other)).is_err());
         let in_force = InForce::loaded(directory.path(), Some(&mark)).unwrap();
         assert_eq!(in_force.policy.grants().count(), 1);
         assert!(in_force.is_old(SystemTime::now()) && !in_force.is_unsigned());

@@ -4,18 +4,24 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::config::Config;
 use crate::guard;
-use crate::in_force::{self, InForce};
+use crate::in_force::{self, InForce, Read};
 
-/// Finds the document of the policy that was loaded last, unless there is one that nobody signed. Before anything is
-/// written: without it hsmd does not start.
+/// Finds the document of the policy that was loaded last, which may have been read before, unless there is one that
+/// nobody signed. Before anything is written: without it hsmd does not start.
 pub(super) fn find(
     config: &Config,
     state: &guard::State,
+    read: &Mutex<Option<Read>>,
     in_force: &Mutex<Option<InForce>>,
 ) -> Result<(), in_force::Error> {
+    let read = read.lock().unwrap_or_else(PoisonError::into_inner).take();
     let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
     if in_force.is_none() {
-        *in_force = Some(InForce::loaded(&config.state_dir, state.policy())?);
+        *in_force = Some(InForce::loaded_from(
+            read,
+            &config.state_dir,
+            state.policy(),
+        )?);
     } else if let Some(mark) = state.policy() {
         return Err(in_force::Error::Signed(mark.version));
     }
