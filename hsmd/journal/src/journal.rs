@@ -75,8 +75,8 @@ impl Journal {
     /// Takes an entry of at most [`MAX_LEAF`] bytes, without waiting for anything. The order of the
     /// calls is the order of the entries; between them the journal may put snapshot leaves. The entry
     /// is durable only when [`Journal::durable`] says so, but from now on it holds its place, whatever
-    /// the disk does. It is written at once when somebody waits for it or for a later one, and after 100 ms
-    /// at the latest.
+    /// the disk does. It is written at once when somebody waits for it or for a later one, save as
+    /// [`Journal::at_work`] says, and after 100 ms at the latest.
     ///
     /// # Errors
     /// [`Error::TooLong`], [`Error::Reserved`], [`Error::Full`] and [`Error::Stopped`]: it was not taken.

@@ -28,6 +28,12 @@ pub fn freeze_reason(by: &str, reason: &str) -> String {
 }
 
 impl Ledger {
+    /// Held while rows are frozen, and from the check of a thaw to its last entry: a second use of one document cannot
+    /// thaw a row that was frozen again after the first.
+    pub async fn freezing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.freezing.lock().await
+    }
+
     /// Has no signer sign with the key on the chain, from now on: the row says so, and each signer refuses what it has
     /// not yet reserved when it next looks at the row, which it does for each request. Durable in etcd and here on
     /// return. A key that is frozen stays so, for the reason given first.

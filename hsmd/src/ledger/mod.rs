@@ -71,6 +71,8 @@ pub struct Ledger {
     signer: Id,
     metrics: Option<Metrics>,
     slots: Mutex<HashMap<Place, Arc<tokio::sync::Mutex<Slot>>>>,
+    /// See [`Ledger::freezing`].
+    freezing: tokio::sync::Mutex<()>,
 }
 
 /// What this process knows of a row. Whoever holds it is alone with the row in this process.
@@ -104,6 +106,7 @@ impl Ledger {
             signer: signer.map_err(guard::Error::Internal)?,
             metrics: None,
             slots: Mutex::default(),
+            freezing: tokio::sync::Mutex::default(),
         })
     }
 

@@ -64,6 +64,7 @@ pub async fn freeze(
     guard
         .freeze(&frozen, Freeze { by, reason }, SystemTime::now())
         .await?;
+    let _alone = ledger.freezing().await;
     for place in guard.inspect(|state| state.shared_under(&frozen))? {
         let frozen = ledger.freeze(guard, &place, &for_others).await;
         frozen.map_err(FreezeError::HereOnly)?;
@@ -82,6 +83,7 @@ pub async fn thaw(
     ledger: &Ledger,
     signed: &Signed,
 ) -> Result<wire::ThawResponse, FreezeError> {
+    let _alone = ledger.freezing().await;
     let now = SystemTime::now();
     let (statement, _) = guard.inspect(|state| state.authorise::<Thaw>(signed, now))??;
     let frozen = Frozen::named(&statement.key);
