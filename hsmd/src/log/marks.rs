@@ -76,7 +76,7 @@ pub fn document(state: &State) -> String {
         key.chains.iter().map(|(chain, known)| Mark {
             public_key: *public_key,
             chain: chain.clone(),
-            initial_height: known.mark.initial_height,
+            initial_height: known.mark.initial_height.max(known.bounds.floor),
             last: known.mark.last.as_ref().map(|last| last.position),
         })
     });

@@ -2,7 +2,7 @@
 
 use hsm_device::PublicKey;
 use hsm_policy::cometbft::{ChainId, Position};
-use hsm_policy::conflict::{Imported, Last, Outcome, merge};
+use hsm_policy::conflict::{Imported, Last, Mark, Outcome, merge};
 use hsm_policy::state_files::{ExportedKey, ExportedMark, Signed as FileSigned};
 use hsm_proto::v1 as wire;
 
@@ -157,12 +157,16 @@ fn import(imported: &wire::StateImported) -> Result<Import, String> {
 fn exported(chain: &ChainId, known: &ChainMark) -> ExportedMark {
     let made = known.made.as_ref();
     let signatures = made.and_then(|made| made.signatures.as_ref());
+    let Mark {
+        initial_height,
+        last,
+    } = known.shared_mark();
     ExportedMark {
         chain_id: chain.clone(),
         signed: FileSigned {
             imported: Imported {
-                initial_height: known.mark.initial_height,
-                last: known.mark.last.clone(),
+                initial_height,
+                last,
             },
             signature: signatures.map_or_else(Vec::new, |made| made.message.clone()),
         },

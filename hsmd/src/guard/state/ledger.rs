@@ -78,7 +78,7 @@ impl State {
 }
 
 impl ChainMark {
-    /// What other signers have to know where they are to share the mark: what may have been signed up to the floor,
+    /// What other signers have to know of the mark, whether they share it or take it over: what may have been signed up to the floor,
     /// and stands in no entry, counts as signed for them, too.
     pub(crate) fn shared_mark(&self) -> Mark {
         Mark {

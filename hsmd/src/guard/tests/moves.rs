@@ -190,3 +190,53 @@ fn a_nonce_counts_once_and_its_document_never_again() {
     let refused = back.unwrap_err().to_string();
     assert!(refused.contains("expired"), "{refused}");
 }
+
+/// Whoever takes a mark over knows nothing of a floor: what may have been signed up to it counts as signed.
+#[tokio::test]
+async fn a_floor_goes_with_the_mark_into_an_export_and_into_the_marks_of_a_checkpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let created = Event::StateCreated(wire::StateCreated {
+        deployment_id: vec![1; 16],
+        anchor: Some(wire::AnchorBound {
+            kind: "tpm".to_owned(),
+            counter: 1,
+            authorisation: None,
+        }),
+    });
+    let first = entry::encode(SystemTime::now(), created);
+    hsm_journal::create(&path, &State::default().snapshot(), &first).unwrap();
+    let guard = open(&path);
+    let (now, key) = (SystemTime::now(), public_key());
+    let chain = ChainId::new(CHAIN).unwrap();
+    let pinned = guard.pin(KEY, &key, &chain, 10, Vec::new(), now);
+    pinned.await.unwrap();
+    let (counter, _) = guard.begin_advance(Purpose::Open(2000), now).unwrap();
+    guard.finish_advance(counter).unwrap();
+    reserve(&guard, &precommit(11, 1, 100, None)).await.unwrap();
+    let shown = || {
+        let shown = guard.inspect(|state| {
+            let exported = state.exported().remove(0).marks.remove(0);
+            let last = exported.signed.imported.last.map(|it| it.position);
+            let height = exported.signed.imported.initial_height;
+            (height, last, crate::log::marks::document(state))
+        });
+        shown.unwrap()
+    };
+    let (height, last, document) = shown();
+    assert!(height == 10 && document.contains(&format!(" 10 11 0 3 {CHAIN}")));
+    let tail = Tail {
+        size: 1,
+        root: [0; 32],
+    };
+    guard.doubt(&tail, now).await.unwrap();
+    let floor = guard.inspect(|state| state.mark(&key, &chain).unwrap().bounds.floor);
+    let floor = floor.unwrap();
+    assert!(floor > 11);
+    let (height, kept, document) = shown();
+    assert_eq!((height, kept), (floor, last));
+    assert!(
+        document.contains(&format!(" {floor} 11 0 3 {CHAIN}")),
+        "{document}"
+    );
+}
