@@ -14,7 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hsm_proto::v1::Reason;
+use hsm_tests::authority::uri;
 use hsm_tests::binaries::needs;
+use hsm_tests::daemon::{ALL_KINDS, grant};
 use hsm_tests::etcd::{self, Etcd};
 use hsm_tests::namespace::Namespace;
 use hsm_tests::pair::{CHAIN, KEY, Pair, precommit, refused, run, succeed, text};
@@ -330,5 +332,27 @@ fn a_signer_that_is_killed_at_any_moment_comes_back_to_what_the_ledger_holds() {
         pair.signers[0].start();
     }
     assert_eq!(pair.positions(), 6);
+    pair.check();
+}
+
+#[test]
+fn a_height_that_the_policy_refuses_raises_no_signers_mark() {
+    let scratch = Scratch::new();
+    let Some(etcd) = etcd(&scratch) else { return };
+    let mut pair = Pair::start(scratch.path(), &etcd);
+    let limits = "max_height_jump = 10\nmax_heights_per_second = 0.000001\n";
+    for signer in &pair.signers {
+        let draft = grant(&uri("sentry", "s"), KEY, CHAIN, &ALL_KINDS) + limits;
+        signer.daemon.load_policy(&draft);
+    }
+    pair.ask(0, precommit(10, 1)).unwrap();
+    pair.ask(1, precommit(20, 1)).unwrap();
+    // The first has used up what it may rise by, and learns of height 20 by this very request.
+    let answer = pair.ask(0, precommit(30, 1));
+    assert!(refused(&answer, Reason::HeightRate), "{answer:?}");
+    // Another start, and what may rise by so much at once is new.
+    pair.signers[1].daemon.kill();
+    pair.signers[1].start();
+    pair.ask(1, precommit(21, 1)).unwrap();
     pair.check();
 }

@@ -9,6 +9,8 @@
     reason = "tests fail by panicking"
 )]
 
+use std::path::Path;
+
 use hsm_proto::v1::Reason;
 use hsm_tests::binaries::needs;
 use hsm_tests::daemon::allow_root;
@@ -37,6 +39,14 @@ fn signers_go_on_without_a_journal_that_is_lost_when_officers_sign_and_it_never_
     let etcd = Etcd::start(scratch.path());
     let mut pair = Pair::start_unbound(scratch.path(), &etcd);
     with_officers(&mut pair, &officers);
+    // The state of the second signer before it was bound.
+    pair.signers[1].daemon.kill();
+    let (state, image) = (
+        pair.signers[1].daemon.state_directory(),
+        scratch.path().join("image"),
+    );
+    copy(&state, &image);
+    pair.signers[1].start();
     let init = ["key", "init", KEY, "--chain", CHAIN, "--height", "0"];
     for (signer, how) in pair.signers.iter().zip(["create", "join"]) {
         succeed(&signer.daemon, &[&init[..], &["--ledger", how]].concat());
@@ -115,6 +125,25 @@ fn signers_go_on_without_a_journal_that_is_lost_when_officers_sign_and_it_never_
     let answer = pair.ask(1, precommit(15, 1));
     assert!(refused(&answer, Reason::LedgerBehind), "{answer:?}");
     pair.ask(0, precommit(15, 2)).unwrap();
+    // Nor by a state that knows nothing of the ledger.
+    pair.signers[1].daemon.kill();
+    let later = scratch.path().join("later");
+    std::fs::rename(&state, &later).unwrap();
+    copy(&image, &state);
+    pair.signers[1].start();
+    let join = run(
+        &pair.signers[1].daemon,
+        &[&init[..], &["--ledger", "join"]].concat(),
+    );
+    assert!(
+        !join.status.success() && text(&join).contains("is lost, and the others went on"),
+        "{}",
+        text(&join)
+    );
+    pair.ask(0, precommit(16, 2)).unwrap();
+    pair.signers[1].daemon.kill();
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::rename(&later, &state).unwrap();
     let journal = pair.signers[0].daemon.journal();
     let replaced = journal
         .iter()
@@ -288,6 +317,14 @@ fn with_officers(pair: &mut Pair, officers: &Officers) {
         let load: Vec<&str> = ["policy", "load"].into_iter().chain(load).collect();
         signer.daemon.succeed(&load, allow_root());
         signer.start();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
     }
 }
 

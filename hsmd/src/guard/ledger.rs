@@ -65,6 +65,16 @@ pub enum Doubt {
         /// Their ids, separated by commas.
         awaited: String,
     },
+    /// Officers stated that this signer's journal is lost.
+    #[error(
+        "officers stated that the journal of this signer, {signer}, is lost, and the others went on without it: it \
+         never signs through this ledger again. Make new state, and the key known there with `hsmd key init --ledger \
+         join`"
+    )]
+    Lost {
+        /// Its id.
+        signer: Id,
+    },
 }
 
 impl Binding {
@@ -180,11 +190,7 @@ impl Binding {
         let known = self.known(mark);
         let mut row = seen.map_or_else(|| known.clone(), |row| row.joined(&known));
         if row.lost.contains(&signer) {
-            return Err(format!(
-                "officers stated that the journal of this signer, {signer}, is lost, and the others went on without \
-                 it: it never signs through this ledger again. Make new state, and the key known there with `hsmd key \
-                 init --recovered`"
-            ));
+            return Err(Doubt::Lost { signer }.to_string());
         }
         row.members.insert(signer);
         if row.generation > self.generation {

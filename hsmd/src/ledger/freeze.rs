@@ -28,8 +28,8 @@ pub fn freeze_reason(by: &str, reason: &str) -> String {
 }
 
 impl Ledger {
-    /// Held while rows are frozen, and from the check of a thaw to its last entry: a second use of one document cannot
-    /// thaw a row that was frozen again after the first.
+    /// Held while rows are frozen, and from the check of a thaw to its last entry: of two uses of one document at a time
+    /// the second cannot thaw a row that was frozen here again after the first.
     pub async fn freezing(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.freezing.lock().await
     }

@@ -96,6 +96,10 @@ impl Ledger {
                 let awaited = awaited.join(", ");
                 return Err(Doubt::Awaited { awaited }.into());
             }
+            if row.lost.contains(&self.signer) {
+                let signer = self.signer;
+                return Err(Doubt::Lost { signer }.into());
+            }
             let mut next = row.clone();
             next.members.insert(self.signer);
             next.mark = row.mark.merged(mark);

@@ -145,7 +145,9 @@ impl Ledger {
         let deadline = deadline - left / 8;
         let slot = self.slot(&place);
         let mut slot = lock(&slot, deadline).await?;
-        let cleared = self.clear(guard, &place, &mut slot, ask, deadline).await?;
+        let cleared = self
+            .clear(guard, &place, &mut slot, (ask, now), deadline)
+            .await?;
         Ok(guard.reserve_cleared(ask, cleared, now).await?)
     }
 
@@ -155,7 +157,7 @@ impl Ledger {
         guard: &Guard,
         place: &Place,
         slot: &mut Slot,
-        ask: Ask<'_>,
+        (ask, now): (Ask<'_>, SystemTime),
         deadline: Instant,
     ) -> Result<Option<Cleared>, Error> {
         let key = row_key(place);
@@ -196,6 +198,12 @@ impl Ledger {
                 // The guard comes to the same conflict.
                 Err(_) => return Ok(None),
             };
+            // What is refused here for another reason than the ledger's never stands in the row: it would raise the mark
+            // of all signers, and be charged to nobody.
+            let decided = guard.reserve(ask, now).await;
+            if !matches!(decided, Err(guard::Error::LedgerFirst { .. })) {
+                return Ok(None);
+            }
             match self
                 .swap(&key, Some(&value), next.encode(), deadline)
                 .await?
@@ -296,6 +304,11 @@ async fn take(guard: &Guard, place: &Place, slot: &mut Slot, answer: Answer) -> 
     let (seen, value) = seen(answer)?;
     let judged = binding.judge(&mark, slot.revision, &seen);
     let row = doubted(guard, place, slot, judged).await?;
+    let signer = guard.inspect(|state| Id::new(state.deployment_id()))?;
+    let signer = signer.map_err(guard::Error::Internal)?;
+    if row.lost.contains(&signer) {
+        return Err(Doubt::Lost { signer }.into());
+    }
     if binding.is_news(&mark, &row) {
         let event = Event::LedgerSeen(ledger_mark(place, &row, &seen));
         guard.record_durably(event, SystemTime::now()).await?;

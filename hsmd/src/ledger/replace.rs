@@ -134,7 +134,8 @@ impl Lost {
                 "the ledger does not wait for signer {signer}: see `hsmd ledger status`"
             )));
         }
-        if height <= row.mark.height() {
+        // An equal one forbids the whole height, as does what another lost signer was replaced at.
+        if height < row.mark.height() {
             return Err(Error::Refused(format!(
                 "the officers signed for height {height}, and the row stands at {} already: the chain is further",
                 row.mark.height()
@@ -162,5 +163,52 @@ impl Lost {
             authorisation: None,
         };
         guard.replace_journal(signed, replaced, now).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hsm_policy::conflict::Mark;
+
+    use super::*;
+    use crate::guard::ledger::Row;
+
+    #[test]
+    fn two_lost_journals_are_replaced_at_one_height_that_stays_forbidden() {
+        let id = |byte: u8| Id::new(&[byte; 16]).unwrap();
+        let bytes = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let key = hsm_device::PublicKey::from_parts(
+            hsm_device::Algorithm::Ed25519,
+            &hex::decode(bytes).unwrap(),
+        );
+        let key = key.unwrap();
+        let lost = |signer: u8, height: i64| Lost {
+            place: (key, ChainId::new("test-1").unwrap()),
+            signer: id(signer),
+            ledger_id: id(9),
+            chain_height: height - 100,
+            margin: 100,
+            height,
+        };
+        let row = Row {
+            ledger_id: id(9),
+            generation: 2,
+            members: [id(1), id(2), id(3)].into(),
+            awaited: [id(2), id(3)].into(),
+            lost: [].into(),
+            frozen: None,
+            mark: Mark {
+                initial_height: 10,
+                last: None,
+            },
+        };
+        let one = lost(2, 1100).replaced(&row, id(1)).unwrap().unwrap();
+        assert!(lost(3, 1099).replaced(&one, id(1)).is_err());
+        let both = lost(3, 1100).replaced(&one, id(1)).unwrap().unwrap();
+        assert_eq!(both.mark.initial_height, 1100);
+        assert_eq!(
+            (both.awaited, both.lost),
+            ([].into(), [id(2), id(3)].into())
+        );
     }
 }

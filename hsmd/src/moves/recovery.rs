@@ -145,8 +145,8 @@ fn checkpoint(file: &wire::StateFile) -> Result<Shown, Error> {
     })
 }
 
-/// The value of the row in etcd, as `etcdctl get KEY --print-value-only` prints it. It names neither key nor chain, but
-/// the message in it is of the chain.
+/// The value of the row in etcd, as `etcdctl get KEY --print-value-only` prints it. It names neither key nor chain; where
+/// there is a message in it, that is of the chain.
 fn ledger_row(file: &wire::StateFile, chain: &ChainId) -> Result<Shown, Error> {
     let value = file.content.as_slice();
     let row = Row::decode(value).or_else(|error| {
@@ -155,6 +155,10 @@ fn ledger_row(file: &wire::StateFile, chain: &ChainId) -> Result<Shown, Error> {
         Row::decode(line)
     });
     let row = row.map_err(|reason| nothing(file, reason))?;
+    if !row.awaited.is_empty() {
+        let reason = "the ledger was being reconciled, and this row lacks what some signers know: it is no evidence";
+        return Err(nothing(file, reason.to_owned()));
+    }
     let last = row.mark.last;
     let other = last.as_ref().is_some_and(|last| {
         let message = Message::from_sign_bytes(&last.sign_bytes);
@@ -308,5 +312,12 @@ mod tests {
             assert!(evidence_height(&file(content), "chain-b", &[7; 32]).is_err());
         }
         assert!(evidence_height(&file(b"{}".to_vec()), "chain-a", &[7; 32]).is_err());
+        let reconciling = Row {
+            awaited: [Id::new(&[2; 16]).unwrap()].into(),
+            ..row
+        };
+        let refused = evidence_height(&file(reconciling.encode()), "chain-a", &[7; 32]);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("being reconciled"), "{refused}");
     }
 }

@@ -185,6 +185,13 @@ impl State {
                 self.anchor = mark;
                 self.raise_floors();
                 self.bounds_mut().for_each(|bounds| bounds.in_force = None);
+                // Counted on the anchor before, which is not this one.
+                let bound_at = self.anchor.as_ref().map_or(0, |anchor| anchor.counter);
+                let chains = self.keys.values_mut();
+                let chains = chains.flat_map(|key| key.chains.values_mut());
+                for binding in chains.filter_map(|known| known.ledger.as_mut()) {
+                    binding.bound_at = bound_at;
+                }
             }
             AnchorChange::Advanced(counter, ceilings) => {
                 if let Some(anchor) = &mut self.anchor {
@@ -287,5 +294,61 @@ impl State {
         {
             known.devices.push(name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hsm_policy::conflict::Mark;
+
+    use super::*;
+    use crate::guard::ledger::{Binding, Id, Row};
+    use crate::guard::state::{ChainMark, PinnedKey};
+
+    #[test]
+    fn a_key_that_was_bound_to_a_ledger_signs_after_the_first_advance_of_a_new_anchor() {
+        let mark = |counter| AnchorMark {
+            kind: "tpm".to_owned(),
+            counter,
+            sealed: false,
+        };
+        let row = Row {
+            ledger_id: Id::new(&[1; 16]).unwrap(),
+            generation: 1,
+            members: [].into(),
+            awaited: [].into(),
+            lost: [].into(),
+            frozen: None,
+            mark: Mark {
+                initial_height: 0,
+                last: None,
+            },
+        };
+        let mut known = ChainMark::new(row.mark.clone());
+        let binding = Binding {
+            bound_at: 5000,
+            ..Binding::of(&row, 1, 1)
+        };
+        known.ledger = Some(Box::new(binding));
+        known.bounds.ceiling = 100;
+        let bytes = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let key = hex::decode(bytes).unwrap();
+        let algorithm = hsm_device::Algorithm::Ed25519;
+        let key = hsm_device::PublicKey::from_parts(algorithm, &key).unwrap();
+        let chain = ChainId::new("test-1").unwrap();
+        let mut pinned = PinnedKey::default();
+        pinned.chains.insert(chain.clone(), Box::new(known));
+        let mut state = State::default();
+        state.keys.insert(key, pinned);
+        let in_force = |state: &State| state.mark(&key, &chain).unwrap().bounds.in_force;
+
+        state.commit_anchor(AnchorChange::Bound(Some(mark(5000))));
+        state.put_in_force(5000);
+        assert_eq!(in_force(&state), None, "not before an advance");
+        state.commit_anchor(AnchorChange::Bound(Some(mark(7))));
+        state.put_in_force(7);
+        assert_eq!(in_force(&state), None, "not before an advance");
+        state.put_in_force(8);
+        assert_eq!(in_force(&state), Some(100));
     }
 }
