@@ -34,7 +34,14 @@ pub fn diff(old: &Policy, new: &Policy) -> Difference {
         }
     }
     for (grantee, grant) in old.spoken() {
-        if new.of(grantee, grant).is_none() {
+        let after = new.of(grantee, grant);
+        // What was granted to it by name is granted to its role now: what that allows stands above, whole.
+        if let Some(after) = after.filter(|after| !after.callers().contains(grantee)) {
+            let mut compared = Difference::default();
+            compare(grantee, grant, after, &mut compared);
+            difference.less.append(&mut compared.less);
+        }
+        if after.is_none() {
             let but_named = match grantee {
                 Grantee::Role(..) => ", save who is named",
                 Grantee::Caller(_) => "",

@@ -54,6 +54,9 @@ key = "osmosis"
             "no longer: spiffe://example.org/sentry/a may have key cosmoshub sign prevote on theta-testnet-001 (height \
              jump 1000, round 1000)"
                 .to_owned(),
+            "spiffe://example.org/sentry/c with key dydx on dydx-mainnet-1: no longer proposal, precommit, extension \
+             [line 10]"
+                .to_owned(),
             "key osmosis is frozen, and signs nothing [line 18]".to_owned(),
         ]
     );
@@ -86,7 +89,19 @@ fn a_role_that_is_named_one_by_one_allows_no_more_to_them() {
     let role = policy(&DOCUMENT.replace("sentry/c\"", "sentry/*\""));
     let narrower = diff(&role, &named);
     assert!(narrower.more.is_empty(), "{:?}", narrower.more);
-    assert_eq!(diff(&named, &role).more.len(), 1);
+    let wider = diff(&named, &role);
+    assert_eq!((wider.more.len(), wider.less.len()), (1, 0));
+    let less_of_each = DOCUMENT
+        .replace("sentry/c\"", "sentry/*\"")
+        .replace(", \"precommit\", \"extension\"", "");
+    let falls = diff(&named, &policy(&less_of_each)).less;
+    let c = "spiffe://example.org/sentry/c with key dydx on dydx-mainnet-1: ";
+    assert!(
+        falls
+            .iter()
+            .any(|line| line.starts_with(c) && line.contains("precommit, extension")),
+        "{falls:?}"
+    );
     assert!(diff(&named, &named).is_empty());
 }
 
