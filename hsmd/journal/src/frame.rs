@@ -13,7 +13,7 @@ pub(crate) const PREFIX: usize = FIELDS + 32;
 pub(crate) const FIELDS: usize = 80;
 
 pub(crate) const MAGIC: [u8; 6] = *b"HSMJNL";
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// What a frame's payload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +195,7 @@ mod tests {
         };
         let Entries { bytes, digest, .. } = encode_entries(&header, &[b"hi".to_vec()]);
         let fields = [
-            "48534d4a4e4c0102",
+            "48534d4a4e4c0202",
             "0000000000000003",
             "0102030405060708",
             "0000000000000004",

@@ -107,7 +107,7 @@ impl Journal {
     }
 
     /// Says that a caller works on something for which an entry became durable, until what is returned is dropped.
-    /// While at least 16 do, and fewer wait for a flush, flushes wait up to 2 ms for company: what those at work use is
+    /// While at least 16 do, and no more than they wait for a flush, flushes wait up to 2 ms for company: what those at work use is
     /// then taken to be busy with them. Where it is not, as with a second device that idles, that is a delay.
     #[must_use]
     pub fn at_work(&self) -> AtWork<'_> {

@@ -197,7 +197,7 @@ impl Shared {
         };
     }
 
-    /// For the writer, when something should be written: waits, for [`GATHER`] at the most, while more callers are at
+    /// For the writer, when something should be written: waits, for [`GATHER`] at the most, while no fewer callers are at
     /// work than wait here. What they work on is busy with them and could not take up more, so that nobody loses by
     /// it; and one flush serves those who come meanwhile. With fewer than [`COMPANY`] at work nothing is waited for.
     pub(crate) fn gather(&self) {

@@ -41,7 +41,7 @@ pub(crate) fn measure(disk: &Path) {
     fill(&config, &keys);
     let slowest = (0..TURNS).map(|_| {
         let (mut process, took) = start_released(&config, ports[1], state.path());
-        // A crash: the next start replays without the help of a clean end.
+        // The first start follows a clean end, and the next ones a kill of a segment that was just begun.
         process.kill();
         took
     });

@@ -172,7 +172,7 @@ fn a_format_of_another_version_is_refused_by_name() {
     assert!(
         error
             .to_string()
-            .contains("version 9, and this program reads version 1"),
+            .contains("version 9, and this program reads version 2"),
         "{error}"
     );
 }
