@@ -70,6 +70,7 @@ pub(super) fn permit<'k>(
     };
     let key = rules.keyring.get(&request.key).ok_or_else(not_known)?;
     let public_key = rules.guard.pinned(&request.key)?.ok_or_else(not_known)?;
+    refuse_frozen(rules.in_force, rules.guard, &public_key)?;
     let ledger = rules
         .guard
         .inspect(|state| state.ledger_id(&public_key, request.message.chain_id()))?;
@@ -91,6 +92,29 @@ pub(super) fn permit<'k>(
         subject,
         elapsed,
     })
+}
+
+/// A freeze in the policy, too, is one of the key, whatever names it signs under.
+pub(super) fn refuse_frozen(
+    in_force: &InForce,
+    guard: &Guard,
+    public_key: &PublicKey,
+) -> Result<(), Refusal> {
+    let policy = &in_force.policy;
+    if policy.freezes().is_empty() {
+        return Ok(());
+    }
+    let frozen = guard.inspect(|state| {
+        let mut names = state.names_of(public_key);
+        names.find_map(|name| policy.freeze(&KeyName::new(name).ok()?))
+    })?;
+    match frozen {
+        None => Ok(()),
+        Some(freeze) => Err(Refusal::from(Denial::Frozen {
+            key: freeze.key().clone(),
+            line: freeze.line(),
+        })),
+    }
 }
 
 /// Nothing is kept of callers whose use is not limited.

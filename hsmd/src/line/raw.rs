@@ -121,6 +121,7 @@ impl Line {
             Refusal::new(Reason::DeviceMisconfigured, message)
         })?;
         let public_key = self.raw_key(key, deadline).await?;
+        super::permit::refuse_frozen(&in_force, &self.guard, &public_key)?;
         let hash = permit.hash();
         let message = hashed(hash, public_key.algorithm(), &sent.payload)?;
         if let Some(limit) = key.message_limit() {

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use hsm_device::PublicKey;
+use hsm_policy::cometbft::ChainId;
 use hsm_policy::officers::Thaw;
 use hsm_proto::v1 as wire;
 
@@ -19,10 +21,17 @@ pub enum FreezeError {
     Guard(#[from] guard::Error),
     /// It is frozen here, durably.
     #[error(
-        "frozen here, and not for the other signers, because the ledger's row could not be changed: {0}. Freeze it \
-         again when the ledger answers, or freeze it on each of them"
+        "frozen here, and for the other signers not everything is: the ledger's row of public key {key} on chain \
+         {chain} could not be changed: {error}. Freeze it again when the ledger is in order, or freeze it on each of them"
     )]
-    HereOnly(ledger::Error),
+    HereOnly {
+        /// The first key of which it is so; others may be frozen or not.
+        key: PublicKey,
+        /// Its chain.
+        chain: ChainId,
+        /// Why.
+        error: ledger::Error,
+    },
     /// It is as it was here.
     #[error(
         "still frozen here, because the ledger's row could not be changed: {0}. Nothing was used up: thaw it again"
@@ -61,15 +70,24 @@ pub async fn freeze(
     };
     let reason: String = reason.chars().take(LONGEST_REASON).collect();
     let for_others = ledger::freeze_reason(&by, &reason);
+    let freeze = Freeze { by, reason };
     guard
-        .freeze(&frozen, Freeze { by, reason }, SystemTime::now())
+        .freeze(&frozen, freeze.clone(), SystemTime::now())
         .await?;
     let _alone = ledger.freezing().await;
-    for place in guard.inspect(|state| state.shared_under(&frozen))? {
-        let frozen = ledger.freeze(guard, &place, &for_others).await;
-        frozen.map_err(FreezeError::HereOnly)?;
+    // A thaw that was under way ended it.
+    if !guard.inspect(|state| state.freezes().any(|(known, _)| *known == frozen))? {
+        guard.freeze(&frozen, freeze, SystemTime::now()).await?;
     }
-    Ok(())
+    // One row that cannot be changed keeps no other from being frozen.
+    let mut failed = Ok(());
+    for place in guard.inspect(|state| state.shared_under(&frozen))? {
+        if let Err(error) = ledger.freeze(guard, &place, &for_others).await {
+            let (key, chain) = place;
+            failed = failed.and(Err(FreezeError::HereOnly { key, chain, error }));
+        }
+    }
+    failed
 }
 
 /// Ends a freeze that officers signed for. Durable on return. The ledger's rows come first: should one not be changed,

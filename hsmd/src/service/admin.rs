@@ -11,6 +11,7 @@ use hsm_policy::officers::{
 };
 use hsm_proto::v1 as wire;
 use hsm_proto::v1::admin_server::Admin;
+use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
 
 use crate::anchor;
@@ -27,6 +28,7 @@ use crate::transport::Certificates;
 
 use super::documents;
 use super::failure::{by, status_of, status_of_freeze, status_of_guard, status_of_move};
+use super::signer::Finished;
 use super::status::{device_status, shown};
 
 /// What `GetStatus` reports besides what the line knows.
@@ -364,12 +366,14 @@ impl Admin for AdminService {
         request: Request<wire::FreezeRequest>,
     ) -> Result<Response<wire::FreezeResponse>, Status> {
         let by = by(&request)?;
-        let line = &self.line;
+        let line = self.line.clone();
         let request = request.into_inner();
-        let has_key = |name: &str| line.keyring().get(name).is_some();
-        moves::freeze(line.guard(), line.ledger(), request, by, has_key)
-            .await
-            .map_err(status_of_freeze)?;
+        // Also where the caller goes away: no row is left out.
+        let freezing = Finished::new(async move {
+            let has_key = |name: &str| line.keyring().get(name).is_some();
+            moves::freeze(line.guard(), line.ledger(), request, by, has_key).await
+        });
+        freezing.await.map_err(status_of_freeze)?;
         Ok(Response::new(wire::FreezeResponse {}))
     }
 
@@ -379,12 +383,15 @@ impl Admin for AdminService {
     ) -> Result<Response<wire::ThawResponse>, Status> {
         let by = by(&request)?;
         let signed = documents::signed(request.into_inner().signed);
-        let guard = self.line.guard();
-        let thawed = moves::thaw(guard, self.line.ledger(), &signed).await;
-        if let Err(FreezeError::Guard(error)) = &thawed {
-            documents::journal(guard, Thaw::KIND, &by, &signed, Some(error)).await;
-        }
-        Ok(Response::new(thawed.map_err(status_of_freeze)?))
+        let line = self.line.clone();
+        let thawing = Finished::new(async move {
+            let thawed = moves::thaw(line.guard(), line.ledger(), &signed).await;
+            if let Err(FreezeError::Guard(error)) = &thawed {
+                documents::journal(line.guard(), Thaw::KIND, &by, &signed, Some(error)).await;
+            }
+            thawed
+        });
+        Ok(Response::new(thawing.await.map_err(status_of_freeze)?))
     }
 
     async fn get_policy(
@@ -402,6 +409,15 @@ impl Admin for AdminService {
             let path = shown(in_force.path.as_deref());
             Status::internal(format!("{path}: {error}"))
         })?;
+        if document
+            .as_ref()
+            .is_some_and(|document| Sha256::digest(document)[..] != in_force.sha256[..])
+        {
+            let path = shown(in_force.path.as_deref());
+            return Err(Status::failed_precondition(format!(
+                "{path} was changed, and is not the policy in force any more: put it back"
+            )));
+        }
         Ok(Response::new(wire::GetPolicyResponse {
             policy: Some(in_force.status(SystemTime::now())),
             document: document.unwrap_or_default(),

@@ -61,11 +61,18 @@ impl State {
         if self.freezes.is_empty() {
             return None;
         }
-        let pinned = self.keys.get(public_key);
-        let names = pinned.into_iter().flat_map(|key| &key.names);
-        let mut names = names.map(String::as_str).chain([name]);
+        let mut names = self.names_of(public_key).chain([name]);
         let all = self.freezes.get(&Frozen::All);
         all.or_else(|| names.find_map(|name| self.freezes.get(&Frozen::named(name))))
+    }
+
+    /// All names under which a public key signs, for chains or payloads.
+    pub fn names_of<'a>(&'a self, public_key: &'a PublicKey) -> impl Iterator<Item = &'a str> {
+        let pinned = self.keys.get(public_key);
+        let pinned = pinned.into_iter().flat_map(|key| &key.names);
+        let raw = self.raw_keys.iter();
+        let raw = raw.filter_map(move |(name, key)| (key == public_key).then_some(name));
+        pinned.chain(raw).map(String::as_str)
     }
 
     /// What this covers of the keys on chains that share their mark through a ledger.

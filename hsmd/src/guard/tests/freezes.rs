@@ -47,21 +47,83 @@ async fn a_freeze_is_durable_when_it_is_acknowledged_and_holds_for_every_name_of
 #[tokio::test]
 async fn what_an_older_policy_permits_is_not_reserved() {
     let directory = tempfile::tempdir().unwrap();
-    let guard = pinned(&directory.path().join("state"), 0).await;
+    let path = directory.path().join("state");
+    create(&path);
+    let guard = open(&path);
+    let now = SystemTime::now();
+    let officers = Event::OfficersSet(wire::OfficersSet {
+        officers: Some(officers_to_wire(&moves::officers())),
+        authorisation: None,
+    });
+    let loaded = Event::PolicyLoaded(wire::PolicyLoaded {
+        policy: Some(wire::PolicyMark {
+            version: 2,
+            sha256: vec![0; 32],
+            expires: None,
+        }),
+        ..wire::PolicyLoaded::default()
+    });
+    guard.record_durably(officers, now).await.unwrap();
+    guard.record_durably(loaded, now).await.unwrap();
     let (caller, public_key, message) = (caller(), public_key(), precommit(1, 1, 100, None));
-    let ask = Ask {
+    let chain = ChainId::new(CHAIN).unwrap();
+    let pinned = guard.pin(KEY, &public_key, &chain, 0, Vec::new(), now);
+    pinned.await.unwrap();
+    let ask = |version| Ask {
         caller: &caller,
         key: KEY,
         public_key: &public_key,
         message: &message,
         max_height_jump: 1000,
         terms: Terms {
-            version: 1,
+            version,
             ..Terms::default()
         },
     };
-    let outcome = guard.reserve(ask, SystemTime::now()).await;
-    assert!(matches!(outcome, Err(Error::PolicyChanged)), "{outcome:?}");
+    let release = public_key_of(1);
+    let raw = |version| crate::guard::RawAsk {
+        caller: &caller,
+        key: "release",
+        public_key: &release,
+        purpose: "release signing",
+        hash: "sha512",
+        payload: b"hsmd 1.0.0",
+        version,
+    };
+    for version in [0, 1, 3] {
+        let outcome = guard.reserve(ask(version), now).await;
+        assert!(matches!(outcome, Err(Error::PolicyChanged)), "{outcome:?}");
+        let outcome = guard.reserve_raw(raw(version), now).await;
+        assert!(matches!(outcome, Err(Error::PolicyChanged)), "{outcome:?}");
+    }
+    guard.reserve(ask(2), now).await.unwrap();
+    guard.reserve_raw(raw(2), now).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_for_payloads_is_frozen_under_all_of_its_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let guard = pinned(&directory.path().join("state"), 0).await;
+    let (caller, release) = (caller(), public_key_of(1));
+    let raw = |key| crate::guard::RawAsk {
+        caller: &caller,
+        key,
+        public_key: &release,
+        purpose: "release signing",
+        hash: "sha512",
+        payload: b"hsmd 1.0.0",
+        version: 0,
+    };
+    let now = SystemTime::now();
+    for name in ["release", "alias"] {
+        guard.reserve_raw(raw(name), now).await.unwrap();
+    }
+    let alias = Frozen::Key("alias".to_owned());
+    guard.freeze(&alias, freeze(), now).await.unwrap();
+    for name in ["release", "alias"] {
+        let outcome = guard.reserve_raw(raw(name), now).await;
+        assert!(matches!(outcome, Err(Error::Frozen { .. })), "{outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ async fn where_the_other_signer_does_not_say_what_it_signed_nothing_more_is_sign
     assert!(contested(&guard).is_empty());
 }
 
-fn officers() -> Officers {
+pub(super) fn officers() -> Officers {
     let key = hex::decode(PUBLIC_KEYS[0]).unwrap();
     let parts: [&[u8]; 4] = [&[0, 0, 0, 11], b"ssh-ed25519", &[0, 0, 0, 32], &key];
     let blob = STANDARD.encode(parts.concat());
