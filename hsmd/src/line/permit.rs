@@ -177,3 +177,50 @@ fn moment(now: SystemTime) -> Result<Timestamp, hsm_policy::cometbft::Error> {
     let now = guard::entry::wall_clock(now);
     Timestamp::new(now.seconds, now.nanos)
 }
+
+#[cfg(test)]
+mod tests {
+    use hsm_device::Algorithm;
+    use hsm_journal::State as _;
+    use hsm_policy::cometbft::ChainId;
+
+    use super::*;
+    use crate::guard::State;
+
+    #[tokio::test]
+    async fn a_freeze_in_the_policy_holds_for_every_name_of_the_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let state = State::new(vec![1; 16]);
+        let created = hsm_proto::v1::StateCreated {
+            deployment_id: vec![1; 16],
+            anchor: None,
+        };
+        let event = hsm_proto::v1::entry::Event::StateCreated(created);
+        let now = SystemTime::now();
+        let first = guard::entry::encode(now, event);
+        hsm_journal::create(&path, &state.snapshot(), &first).unwrap();
+        let opened = hsm_journal::open::<State>(&path, Default::default()).unwrap();
+        let guard = Guard::new(opened.state, opened.journal);
+        let keys = [
+            "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+        ];
+        let keys = keys.map(|key| {
+            let key = hex::decode(key).unwrap();
+            PublicKey::from_parts(Algorithm::Ed25519, &key).unwrap()
+        });
+        for (name, key, chain) in [("validator", 0, "a"), ("alias", 0, "b"), ("other", 1, "a")] {
+            let chain = ChainId::new(chain).unwrap();
+            let pinned = guard.pin(name, &keys[key], &chain, 0, Vec::new(), now);
+            pinned.await.unwrap();
+        }
+        let file = directory.path().join("policy.toml");
+        std::fs::write(&file, "[[freeze]]\nkey = \"validator\"\n").unwrap();
+        let in_force = InForce::unsigned(&file).unwrap();
+        // Whoever asks for `alias` asks for this key.
+        let refused = refuse_frozen(&in_force, &guard, &keys[0]).unwrap_err();
+        assert_eq!(refused.reason, Reason::KeyFrozen);
+        refuse_frozen(&in_force, &guard, &keys[1]).unwrap();
+    }
+}

@@ -220,3 +220,30 @@ fn hsmd_run_takes_no_policy_that_nobody_signed() {
         "{told}"
     );
 }
+
+#[test]
+fn a_document_that_was_changed_is_not_shown_as_the_policy_in_force() {
+    let Some(deployment) = Deployment::start() else {
+        return;
+    };
+    assert!(deployment.hsmd(&["policy", "show"]).status.success());
+    let state = deployment.daemon.state_directory();
+    let files = std::fs::read_dir(state)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let documents = files.filter(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with("policy-")
+    });
+    for path in documents {
+        let changed = std::fs::read_to_string(&path).unwrap() + "# one more line\n";
+        std::fs::write(&path, changed).unwrap();
+    }
+    let shown = deployment.hsmd(&["policy", "show"]);
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(
+        text(&shown).contains("not the policy in force"),
+        "{}",
+        text(&shown)
+    );
+}
