@@ -117,7 +117,8 @@ pub async fn follow(
         if looked.is_ok() {
             last = Instant::now();
         }
-        let overdue = last.elapsed() >= config.alarm_after;
+        // Without any list nothing is revoked, so that nothing is put off.
+        let overdue = last.elapsed() >= config.alarm_after || revoked.sequence() == 0;
         match (status.note(&looked, overdue), &looked) {
             (Some(true), Err(error)) => tracing::error!(
                 %error, server = config.server, sequence = revoked.sequence(),
@@ -188,6 +189,21 @@ fn signer(config: &Revocation) -> Result<PublicKey, Error> {
     let der = der.map_err(|error| wrong(error.to_string()))?;
     let parsed = x509_parser::parse_x509_certificate(&der);
     let (_, certificate) = parsed.map_err(|error| wrong(error.to_string()))?;
+    let usage = certificate.key_usage().ok().flatten();
+    if !(certificate.is_ca() && usage.is_some_and(|usage| usage.value.key_cert_sign())) {
+        return Err(wrong("is not the certificate of a CA".to_owned()));
+    }
+    let root = CertificateDer::from_pem_file(&config.files.ca);
+    let root = root.map_err(|error| wrong(format!("{}: {error}", config.files.ca.display())))?;
+    let parsed = x509_parser::parse_x509_certificate(&root);
+    let (_, root) = parsed.map_err(|error| wrong(error.to_string()))?;
+    if certificate
+        .verify_signature(Some(root.public_key()))
+        .is_err()
+    {
+        let ca = config.files.ca.display();
+        return Err(wrong(format!("is not a certificate of the CA in {ca}")));
+    }
     let point = &certificate.public_key().subject_public_key.data;
     PublicKey::from_parts(Algorithm::P256, point)
         .map_err(|_| wrong("is not the certificate of a P-256 key".to_owned()))
@@ -231,7 +247,10 @@ mod tests {
     use hsm_journal::State as _;
     use hsm_policy::identity::Role;
     use hsm_policy::revocation::Scope;
-    use rcgen::{CertificateParams, KeyPair, SigningKey as _};
+    use rcgen::{
+        BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+        SigningKey as _,
+    };
 
     use super::*;
     use crate::config::LedgerFiles;
@@ -260,7 +279,10 @@ mod tests {
         fn start() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let key = KeyPair::generate().unwrap();
-            let certificate = CertificateParams::default().self_signed(&key).unwrap();
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+            let certificate = params.self_signed(&key).unwrap();
             let signer = directory.path().join("signer.pem");
             std::fs::write(&signer, certificate.pem()).unwrap();
             let files = LedgerFiles {
@@ -370,6 +392,43 @@ mod tests {
             .await;
         assert!(matches!(refused, Err(Error::List(_))), "{refused:?}");
         assert_eq!(followed.revoked.sequence(), second.sequence());
+    }
+
+    /// Whoever copied the key of a node, or of the keyserver's own certificate, signs no lists.
+    #[tokio::test]
+    async fn a_list_whose_signer_is_no_ca_or_another_ones_is_refused() {
+        let followed = Followed::start();
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let leaf_key = KeyPair::generate().unwrap();
+        let issuer = Issuer::from_params(&ca, &followed.key);
+        let leaf = CertificateParams::default();
+        let leaf = leaf.signed_by(&leaf_key, &issuer).unwrap();
+        let other_key = KeyPair::generate().unwrap();
+        let other = ca.self_signed(&other_key).unwrap();
+        let list = Revocations::none(trust_domain());
+        let list = list.and(&Scope::All, 100).unwrap();
+        for (certificate, key) in [(leaf, leaf_key), (other, other_key)] {
+            let file = followed.directory.path().join("not-the-signer.pem");
+            std::fs::write(&file, certificate.pem()).unwrap();
+            let config = Revocation {
+                signer: file,
+                ..followed.config.clone()
+            };
+            let shown = followed.signed(&list, &key);
+            let trust_domain = trust_domain();
+            let taken = take(
+                &config,
+                &trust_domain,
+                &followed.guard,
+                &followed.revoked,
+                &shown,
+            );
+            let refused = taken.await;
+            assert!(matches!(refused, Err(Error::Signer(_))), "{refused:?}");
+        }
+        assert_eq!(followed.revoked.sequence(), 0);
     }
 
     #[test]

@@ -182,6 +182,12 @@ impl Revocations {
         self.all.max(of_role).max(of_node)
     }
 
+    /// The latest moment in it; 0 where nothing is revoked.
+    pub fn latest(&self) -> u64 {
+        let moments = self.roles.values().chain(self.nodes.values()).copied();
+        moments.fold(self.all, u64::max)
+    }
+
     /// Whether the caller's certificate, valid from `not_before` on, is revoked.
     pub fn revokes(&self, caller: &Caller, not_before: u64) -> bool {
         not_before < self.not_before(caller.role(), caller.name())

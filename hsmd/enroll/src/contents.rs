@@ -116,6 +116,15 @@ pub fn is_host(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || name.len() <= 253 && name.split('.').all(label)
 }
 
+/// Whether two names are of one host: an address may be written in several ways.
+#[must_use]
+pub fn is_same_host(one: &str, other: &str) -> bool {
+    match (one.parse::<IpAddr>(), other.parse::<IpAddr>()) {
+        (Ok(one), Ok(other)) => one.to_canonical() == other.to_canonical(),
+        _ => one.eq_ignore_ascii_case(other),
+    }
+}
+
 /// A second since 1970 as rcgen takes it.
 pub(crate) fn moment<T: From<std::time::SystemTime>>(seconds: u64) -> Result<T, String> {
     /// The last second of the year 9999, the last that a certificate can name.
@@ -124,4 +133,22 @@ pub(crate) fn moment<T: From<std::time::SystemTime>>(seconds: u64) -> Result<T, 
         return Err(format!("{seconds} s after 1970 is beyond the year 9999"));
     }
     Ok((std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_the_same_host_however_it_is_written() {
+        for (one, other) in [
+            ("::1", "0:0:0:0:0:0:0:1"),
+            ("2001:db8::1", "2001:DB8:0::1"),
+            ("127.0.0.1", "::ffff:127.0.0.1"),
+            ("Keys.example.org", "keys.example.org"),
+        ] {
+            assert!(is_same_host(one, other), "{one} {other}");
+        }
+        assert!(!is_same_host("::1", "::2") && !is_same_host("a", "b"));
+    }
 }

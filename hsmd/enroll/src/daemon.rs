@@ -212,6 +212,7 @@ impl Daemon {
         let _ = tokio::time::timeout(GRACE, ending).await;
         tasks.shutdown().await;
         let _ = std::fs::remove_file(&self.admin_socket);
+        server.register.record_counted(true).await;
         let stopped = Event::Stopped(wire::EnrollStopped {});
         server
             .register
@@ -335,6 +336,7 @@ async fn tick(server: Arc<Server>, done: impl Future<Output = ()>) {
     let mut said = false;
     loop {
         tokio::select! { () = &mut done => return, _ = second.tick() => {} }
+        server.register.record_counted(false).await;
         let status = server.register.status();
         let fault = status
             .stopped

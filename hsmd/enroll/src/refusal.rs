@@ -67,10 +67,15 @@ impl From<hsm_journal::Error> for Refusal {
             hsm_journal::Error::Full { .. } => Reason::JournalOverloaded,
             _ => Reason::JournalUnavailable,
         };
-        Self::new(
-            reason,
-            "hsm-enroll cannot write its journal, so nothing was done that counts; try again later",
-        )
+        let message = match error {
+            // The entry stays queued, and counts.
+            hsm_journal::Error::NotDurable(_) => {
+                "hsm-enroll cannot make its journal durable: what was asked for may have been done; look with \
+                 `hsm-enroll nodes` when it can"
+            }
+            _ => "hsm-enroll cannot write its journal, so that nothing was done; try again later",
+        };
+        Self::new(reason, message)
     }
 }
 

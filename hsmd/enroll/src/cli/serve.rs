@@ -31,6 +31,8 @@ pub(super) struct Serve {
 }
 
 pub(super) fn init(arguments: &Init) -> Result<(), Error> {
+    // It opens the CA's device, with its PIN.
+    harden(true)?;
     let config = arguments.configured.load()?;
     block_on(async {
         let key = daemon::find_key(&config).await?;

@@ -62,6 +62,15 @@ pub(super) fn take(
     Ok(changed)
 }
 
+/// Removes the files that were assigned to whoever joined from this folder before, and what is known of their version.
+pub(super) fn forget(folder: &Folder) -> Result<(), Error> {
+    let here = read(&folder.path(ASSIGNED))?;
+    for name in here.files.iter().filter(|name| is_file_name(name)) {
+        folder.remove(name)?;
+    }
+    folder.remove(ASSIGNED)
+}
+
 fn verified(
     folder: &Folder,
     settings: &Settings,
@@ -100,5 +109,107 @@ fn read(path: &Path) -> Result<Assigned, Error> {
         // A node that has just joined has none.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Assigned::default()),
         Err(error) => Err(folder::fault(path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hsm_proto::v1::NodeFile;
+    use rcgen::{CertificateParams, KeyPair, SigningKey as _};
+
+    use super::*;
+
+    struct Node {
+        _kept: tempfile::TempDir,
+        folder: Folder,
+        settings: Settings,
+        key: KeyPair,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let kept = tempfile::tempdir().unwrap();
+            let folder = Folder::create(kept.path()).unwrap();
+            let key = KeyPair::generate().unwrap();
+            let issuer = CertificateParams::default().self_signed(&key).unwrap();
+            folder
+                .replace(folder::ISSUER, issuer.pem().as_bytes())
+                .unwrap();
+            let settings = Settings {
+                node: "a".to_owned(),
+                role: "sentry".to_owned(),
+                trust_domain: "example.org".to_owned(),
+                server: "127.0.0.1:1".to_owned(),
+                server_name: "localhost".to_owned(),
+                certificates: Vec::new(),
+            };
+            Self {
+                _kept: kept,
+                folder,
+                settings,
+                key,
+            }
+        }
+
+        fn take(&self, files: &NodeFiles, key: &KeyPair) -> Result<Vec<String>, Error> {
+            let document = files.encode_to_vec();
+            let der = key.sign(&[FILES_CONTEXT, &document].concat()).unwrap();
+            let signature = Signature::from_p256_der(&der).unwrap().0.to_vec();
+            let sent = GetFilesResponse {
+                document,
+                signature,
+            };
+            take(&self.folder, &self.settings, &sent)
+        }
+    }
+
+    fn files(version: u64, names: &[&str]) -> NodeFiles {
+        let file = |name: &&str| NodeFile {
+            name: (*name).to_owned(),
+            content: b"content".to_vec(),
+        };
+        NodeFiles {
+            trust_domain: "example.org".to_owned(),
+            node: "a".to_owned(),
+            version,
+            files: names.iter().map(file).collect(),
+        }
+    }
+
+    #[test]
+    fn files_that_are_older_of_another_node_or_signer_or_not_in_the_folder_are_refused() {
+        let node = Node::new();
+        let good = files(5, &["hsm-sentry.toml"]);
+        assert_eq!(node.take(&good, &node.key).unwrap(), ["hsm-sentry.toml"]);
+        let other_node = NodeFiles {
+            node: "b".to_owned(),
+            ..files(6, &[])
+        };
+        let elsewhere = NodeFiles {
+            trust_domain: "example.com".to_owned(),
+            ..files(6, &[])
+        };
+        for wrong in [files(4, &[]), other_node, elsewhere] {
+            assert!(node.take(&wrong, &node.key).is_err(), "{wrong:?}");
+        }
+        for name in ["../x", "/x", "", ".x", "client.pem", "issuer.pem", "a/b"] {
+            assert!(
+                node.take(&files(6, &[name]), &node.key).is_err(),
+                "{name:?}"
+            );
+        }
+        let stranger = KeyPair::generate().unwrap();
+        assert!(node.take(&files(6, &[]), &stranger).is_err());
+        assert!(node.folder.path("hsm-sentry.toml").exists());
+    }
+
+    #[test]
+    fn a_folder_in_which_another_node_was_takes_the_files_of_the_new_one() {
+        let node = Node::new();
+        node.take(&files(12, &["old.toml"]), &node.key).unwrap();
+        forget(&node.folder).unwrap();
+        assert!(!node.folder.path("old.toml").exists());
+        let changed = node.take(&files(0, &["new.toml"]), &node.key);
+        assert_eq!(changed.unwrap(), ["new.toml"]);
     }
 }

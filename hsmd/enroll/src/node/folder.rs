@@ -223,6 +223,9 @@ impl Fresh {
         if chain.last() != Some(root) {
             return Err(wrong("does not end with the pinned root"));
         }
+        if chain.len() > LONGEST_CHAIN || !parsed.iter().skip(1).all(is_authority) {
+            return Err(wrong("was issued by what is no CA"));
+        }
         let own = PublicKey::from_parts(Algorithm::P256, self.key.der_bytes());
         let certified =
             PublicKey::from_parts(Algorithm::P256, &leaf.public_key().subject_public_key.data);
@@ -242,6 +245,15 @@ impl Fresh {
         }
         Ok((text, issuer.clone()))
     }
+}
+
+/// The node's own, the issuer's, and the root.
+const LONGEST_CHAIN: usize = 3;
+
+/// Whether it may issue certificates (RFC 5280 section 4.2.1): a node's or a server's, of the same root, may not.
+fn is_authority(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
+    let usage = certificate.key_usage().ok().flatten();
+    certificate.is_ca() && usage.is_some_and(|usage| usage.value.key_cert_sign())
 }
 
 /// A certificate in PEM (RFC 7468).
@@ -287,5 +299,40 @@ pub(super) fn fault(path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |error| Error::File {
         path,
         fault: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, IsCa, Issuer, KeyUsagePurpose};
+
+    use super::*;
+
+    /// Whoever copied the key of a certificate under the same root issues none.
+    #[test]
+    fn a_certificate_that_no_ca_issued_is_refused() {
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let keys: [KeyPair; 2] = std::array::from_fn(|_| KeyPair::generate().unwrap());
+        let root = ca.self_signed(&keys[0]).unwrap();
+        let by_root = Issuer::from_params(&ca, &keys[0]);
+        let intermediate = ca.signed_by(&keys[1], &by_root).unwrap();
+        let server = CertificateParams::default();
+        let server = server.signed_by(&keys[1], &by_root).unwrap();
+        let by_second = Issuer::from_params(&ca, &keys[1]);
+        let fresh = Fresh::generate().unwrap();
+        let own = CertificateParams::default();
+        let own = own.signed_by(&fresh.key, &by_second).unwrap();
+        let with = |issuer: &rcgen::Certificate| {
+            let chain = [&own, issuer, &root].map(|certificate| certificate.der().to_vec());
+            let issued = wire::Issued {
+                chain: chain.to_vec(),
+            };
+            fresh.with(Some(issued), root.der())
+        };
+        with(&intermediate).unwrap();
+        let refused = with(&server).err().unwrap().to_string();
+        assert!(refused.contains("no CA"), "{refused}");
     }
 }

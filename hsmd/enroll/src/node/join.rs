@@ -5,7 +5,7 @@ use hsm_proto::v1::{CertificateKind, JoinRequest};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::folder::{self, Folder, Fresh};
-use super::{Error, Outcome, Server, Settings, link};
+use super::{Error, Outcome, Server, Settings, files, link};
 
 /// What an operator carries to the node.
 pub struct Invitation {
@@ -58,7 +58,7 @@ pub async fn join(invitation: &Invitation, folder: &Folder) -> Result<(Settings,
     folder.replace(folder::ISSUER, folder::pem(&issuer).as_bytes())?;
     let text = toml::to_string(&settings).map_err(|error| Error::Answer(error.to_string()))?;
     folder.replace(folder::SETTINGS, text.as_bytes())?;
-    // What another node that was here before had is replaced now, whatever its age.
+    files::forget(folder)?;
     let outcome = super::renew::everything(folder, &settings).await?;
     Ok((settings, outcome))
 }

@@ -20,8 +20,8 @@ use crate::Refusal;
 pub use snapshot::to_wire;
 pub use state::{Grantee, Node, State};
 
-/// Refusals that are recorded one by one in [`REFUSALS_WITHIN`]; what is more is counted, so that strangers cannot
-/// fill the disk.
+/// Refusals that are recorded one by one in [`REFUSALS_WITHIN`]; what is more is counted, so that strangers fill the disk
+/// slowly, and whoever watches sees it.
 const MOST_REFUSALS: u32 = 100;
 const REFUSALS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -128,6 +128,26 @@ impl Register {
         let recorded = self.act(SystemTime::now(), |_| Ok(Event::Refused(refused)));
         if let Err(error) = recorded.await {
             tracing::error!(%error, "a refusal was not recorded");
+        }
+    }
+
+    /// Records how many refusals were only counted, when their time is over, or at the end.
+    pub async fn record_counted(&self, ends: bool) {
+        let more = {
+            let mut recorded = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            if recorded.more == 0 || !(ends || recorded.since.elapsed() > REFUSALS_WITHIN) {
+                return;
+            }
+            std::mem::take(&mut recorded.more)
+        };
+        let counted = wire::EnrolmentRefused {
+            message: "refused before this, and counted only".to_owned(),
+            more,
+            ..wire::EnrolmentRefused::default()
+        };
+        let recorded = self.act(SystemTime::now(), |_| Ok(Event::Refused(counted)));
+        if let Err(error) = recorded.await {
+            tracing::error!(%error, more, "refusals were not recorded");
         }
     }
 

@@ -123,10 +123,11 @@ impl State {
     }
 
     /// The moment from which certificates count that are made after a revocation now: later than the beginning of
-    /// every certificate made so far.
+    /// every certificate made so far, and than every revocation, so that it concerns the tokens made since the last.
     #[must_use]
     pub fn revocation_moment(&self, now: u64) -> u64 {
-        now.max(self.latest_not_before.saturating_add(1))
+        let latest = self.latest_not_before.max(self.revocations.latest());
+        now.max(latest.saturating_add(1))
     }
 
     /// Whom the token admits, if it does so now, from this address.

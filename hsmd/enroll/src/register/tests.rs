@@ -228,7 +228,7 @@ async fn of_two_that_decide_on_one_token_one_succeeds_and_a_restart_remembers_it
 }
 
 #[tokio::test]
-async fn refusals_beyond_the_limit_are_counted_and_not_written() {
+async fn refusals_beyond_the_limit_are_counted_and_none_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("register");
     let (snapshot, first) = creation(&"example.org".parse().unwrap());
@@ -237,12 +237,20 @@ async fn refusals_beyond_the_limit_are_counted_and_not_written() {
     for _ in 0..MOST_REFUSALS + 50 {
         register.refused(wire::EnrolmentRefused::default()).await;
     }
+    register.record_counted(false).await;
+    register.record_counted(true).await;
+    register.record_counted(true).await;
     register.close().unwrap();
-    let entries = hsm_journal::read(&path).unwrap().filter(|entry| {
-        let leaf = &entry.as_ref().unwrap().leaf;
-        matches!(decode(leaf), Ok((_, Event::Refused(_))))
-    });
-    assert_eq!(entries.count(), MOST_REFUSALS as usize);
+    let entries = hsm_journal::read(&path).unwrap();
+    let counts: Vec<u64> = entries
+        .filter_map(|entry| match decode(&entry.unwrap().leaf) {
+            Ok((_, Event::Refused(refused))) => Some(refused.more),
+            _ => None,
+        })
+        .collect();
+    let last = counts.len() - 1;
+    assert_eq!((last, counts[last]), (MOST_REFUSALS as usize, 50));
+    assert!(counts[..last].iter().all(|more| *more == 0));
 }
 
 fn events() -> impl Strategy<Value = Event> {

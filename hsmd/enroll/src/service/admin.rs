@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::Shared;
 use crate::Refusal;
-use crate::contents::is_host;
+use crate::contents::{is_host, is_same_host};
 use crate::node::is_file_name;
 use crate::register::seconds;
 use crate::token;
@@ -120,11 +120,7 @@ impl AdminService {
                     "{name:?} is neither a host name nor an IP address"
                 )));
             }
-            if self
-                .own_names
-                .iter()
-                .any(|own| own.eq_ignore_ascii_case(name))
-            {
+            if self.own_names.iter().any(|own| is_same_host(own, name)) {
                 return Err(invalid(format!("{name} is this server's own name")));
             }
         }
