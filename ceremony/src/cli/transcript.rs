@@ -21,7 +21,7 @@ const LONGEST_TEXT: u64 = 64 << 10;
 /// What is done with a transcript.
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Checks every byte of it, and the signatures of the roles.
+    /// Checks every byte of a closed transcript, and the signatures of the roles. Ends with 1 where it is not closed.
     Verify(Verify),
     /// Prints it for people.
     Show {
@@ -38,11 +38,14 @@ pub(super) struct Verify {
     /// The transcript.
     transcript: PathBuf,
     /// The roles, one a line as in OpenSSH's allowed_signers: a name and a public key. All of them must have signed.
-    #[arg(long, requires = "signature")]
+    #[arg(long, requires = "signature", required_unless_present = "unsigned")]
     roles: Option<PathBuf>,
     /// A signature of a role, made with `ssh-keygen -Y sign -n transcript@hsm-ceremony`; once for each.
     #[arg(long, requires = "roles")]
     signature: Vec<PathBuf>,
+    /// Check no signatures. Whoever wrote the file may have made it all up: compare the head with what was read aloud.
+    #[arg(long, conflicts_with = "roles")]
+    unsigned: bool,
 }
 
 /// What `lineage` takes.
@@ -54,7 +57,7 @@ pub(super) struct LineageOf {
     /// The generation of the wrap key.
     #[arg(long)]
     generation: u32,
-    /// The moment, in UTC, such as 2026-11-25T20:00:00Z. Now, where it is left out.
+    /// The moment, in UTC, such as 2026-11-25T20:00:00Z. After all that was written down, where it is left out.
     #[arg(long)]
     at: Option<Moment>,
 }
@@ -64,17 +67,59 @@ pub(super) fn run(command: &Command) -> Result<String, Failure> {
         Command::Verify(arguments) => verify(arguments),
         Command::Show { transcript } => Ok(show(&entries(transcript)?.0)),
         Command::Lineage(arguments) => {
-            let at = arguments
-                .at
-                .or_else(Moment::now)
-                .ok_or("the clock stands before 1970: give --at")?;
-            let mut all: Vec<Entry> = Vec::new();
-            for path in &arguments.transcripts {
-                all.extend(entries(path)?.0);
-            }
-            Ok(lineage(&all, arguments.generation, at).to_string())
+            let (mut said, all) = together(&arguments.transcripts)?;
+            // Not the clock's now: a laptop's may have been ahead, and what it handed out counts.
+            let last = all.iter().map(|entry| entry.time).max();
+            let at = arguments.at.or(last).ok_or("nothing was written down")?;
+            let _ = write!(said, "{}", lineage(&all, arguments.generation, at));
+            Ok(said)
         }
     }
+}
+
+/// The entries of several transcripts, and what somebody who relies on them has to know.
+fn together(paths: &[PathBuf]) -> Result<(String, Vec<Entry>), Failure> {
+    let mut said = String::new();
+    let mut all: Vec<Entry> = Vec::new();
+    let mut practised = 0;
+    for path in paths {
+        let name = path.display();
+        let entries = entries(path)?.0;
+        if !is_closed(&entries) {
+            let _ = writeln!(
+                said,
+                "{name}: NOT CLOSED: the ceremony is not finished, or the file was cut"
+            );
+        }
+        practised += usize::from(practice(&entries));
+        if let Some(early) = all
+            .iter()
+            .chain(&entries)
+            .zip(all.iter().chain(&entries).skip(1))
+            .find_map(|(before, after)| (after.time < before.time).then_some(after))
+        {
+            let (number, time) = (early.number, early.time);
+            let _ = writeln!(
+                said,
+                "{name}: a clock was wrong, or the order is: line {number}, {time}, is earlier than the one before it"
+            );
+        }
+        all.extend(entries);
+    }
+    match practised {
+        0 => {}
+        count if count == paths.len() => {
+            said.push_str("PRACTICE: nothing in these transcripts is real\n");
+        }
+        _ => return Err("transcripts of practice among others: leave them out".to_owned()),
+    }
+    Ok((said, all))
+}
+
+fn is_closed(entries: &[Entry]) -> bool {
+    entries
+        .last()
+        .is_some_and(|last| matches!(last.event, Event::Closed { .. }))
 }
 
 fn entries(path: &Path) -> Result<(Vec<Entry>, Digest), Failure> {
@@ -89,17 +134,16 @@ fn verify(arguments: &Verify) -> Result<String, Failure> {
     if practice(&entries) {
         said.push_str("PRACTICE: nothing in this transcript is real\n");
     }
-    let closed = entries
-        .last()
-        .is_some_and(|last| matches!(last.event, Event::Closed { .. }));
-    let state = if closed {
-        "closed"
-    } else {
-        "NOT CLOSED: the ceremony is not finished"
-    };
+    if !is_closed(&entries) {
+        return Err(format!(
+            "{}: {} lines, each of them in its place, and NOT CLOSED: the ceremony is not finished, or the file was cut",
+            path.display(),
+            entries.len()
+        ));
+    }
     let _ = writeln!(
         said,
-        "{} lines, each of them in its place; {state}",
+        "{} lines, each of them in its place; closed",
         entries.len()
     );
     let _ = writeln!(said, "head, to be compared with what was read aloud:");
@@ -107,7 +151,7 @@ fn verify(arguments: &Verify) -> Result<String, Failure> {
         let _ = writeln!(said, "  {line}");
     }
     let Some(roles) = &arguments.roles else {
-        said.push_str("NOT CHECKED: who signed it. Give --roles and every --signature\n");
+        said.push_str("UNSIGNED: nobody vouches for it, as far as this was checked\n");
         return Ok(said);
     };
     let failed =

@@ -196,7 +196,9 @@ impl fmt::Display for Lineage {
             if count == 1 { "group" } else { "groups" }
         )?;
         for group in &self.groups {
-            let holders: Vec<&str> = group.holders.values().map(String::as_str).collect();
+            // A transcript that nobody vouches for may hold anything.
+            let holders = group.holders.values().map(|name| name.escape_debug());
+            let holders: Vec<String> = holders.map(|name| name.to_string()).collect();
             let holders = if holders.is_empty() {
                 "nobody".to_owned()
             } else {
@@ -205,7 +207,8 @@ impl fmt::Display for Lineage {
             writeln!(
                 f,
                 "  {}, any {}; shares were with: {holders}",
-                group.name, group.threshold
+                group.name.escape_debug(),
+                group.threshold
             )?;
         }
         match self.smallest_coalition() {

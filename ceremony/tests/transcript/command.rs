@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{at, closed, custody, file};
+use super::{Digest, Event, Transcript, at, closed, custody, file};
 
 fn ceremony(arguments: &[&str], folder: &Path) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_hsm-ceremony"))
@@ -112,18 +112,31 @@ fn a_transcript_is_signed_by_every_role_and_ssh_keygen_agrees() {
 }
 
 #[test]
-fn an_open_or_unsigned_transcript_is_said_to_be_so() {
+fn an_open_transcript_is_not_verified_and_an_unsigned_one_only_where_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     drop(custody(folder));
     sign(folder, &["ada"]);
+    let unsigned = [&VERIFY[..3], &["--unsigned"]].concat();
+    let signed = [&VERIFY[..], &["--signature", "ada.sig"]].concat();
+    for asked in [&unsigned, &signed] {
+        let (good, said) = ceremony(asked, folder);
+        assert!(!good && said.contains("NOT CLOSED"), "{said}");
+    }
     let (good, said) = ceremony(&VERIFY[..3], folder);
-    assert!(
-        good && said.contains("NOT CLOSED") && said.contains("NOT CHECKED"),
-        "{said}"
-    );
-    let (good, said) = ceremony(&[&VERIFY[..], &["--signature", "ada.sig"]].concat(), folder);
-    assert!(!good && said.contains("not closed"), "{said}");
+    assert!(!good && said.contains("--roles"), "{said}");
+
+    let finished = tempfile::tempdir().unwrap();
+    drop(closed(finished.path()));
+    let (good, said) = ceremony(&unsigned, finished.path());
+    assert!(good && said.contains("UNSIGNED: nobody vouches"), "{said}");
+    // Cut at a line's end, every line that is left is in its place.
+    let whole = fs::read_to_string(file(finished.path())).unwrap();
+    let cut = whole.lines().count() - 1;
+    let cut: String = whole.split_inclusive('\n').take(cut).collect();
+    fs::write(file(finished.path()), cut).unwrap();
+    let (good, said) = ceremony(&unsigned, finished.path());
+    assert!(!good && said.contains("NOT CLOSED"), "{said}");
 }
 
 #[test]
@@ -145,15 +158,57 @@ fn lineage_and_show_are_read_by_people() {
     assert!(good, "{said}");
     assert_eq!(
         said,
-        "generation 1 at 2026-11-25T20:00:30Z: valid: it protected the keys\n\
+        "transcript.jsonl: NOT CLOSED: the ceremony is not finished, or the file was cut\n\
+         generation 1 at 2026-11-25T20:00:30Z: valid: it protected the keys\n\
          it takes 2 of 2 groups:\n\
          \x20 officers, any 2; shares were with: Ada, Bea, Cleo\n\
          \x20 third party, any 1; shares were with: Escrow\n\
          the fewest who could have rebuilt it: 3 (Ada, Bea, Escrow)\n"
     );
+    // Without a moment all of it counts, whatever the clock says today.
+    let (good, said) = ceremony(&asked[..5], folder);
+    assert!(
+        good && said.contains("generation 1 at 2026-11-25T20:01:00Z: rotated"),
+        "{said}"
+    );
     let (good, said) = ceremony(&["transcript", "show", "transcript.jsonl"], folder);
     assert!(
         good && said.contains("share 1.1.2 handed to Bea in B12"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_was_practised_is_counted_with_nothing_that_is_real() {
+    let [real, practised] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    drop(custody(real.path()));
+    let practice = Event::Opened {
+        title: "Validator".to_owned(),
+        plan: Digest::of(b"plan"),
+        software: Digest::of(b"software"),
+        practice: true,
+    };
+    let mut transcript = Transcript::create(practised.path(), at(120), practice).unwrap();
+    let end = Event::Closed { steps: 0 };
+    transcript.append(at(121), end).unwrap();
+    drop(transcript);
+    let files = [&real, &practised].map(|folder| file(folder.path()).display().to_string());
+    let asked = |files: &[&String]| {
+        let files = files.iter().map(|file| file.as_str());
+        let asked: Vec<&str> = ["transcript", "lineage", "--generation", "1"]
+            .into_iter()
+            .chain(files)
+            .collect();
+        ceremony(&asked, real.path())
+    };
+    let (good, said) = asked(&[&files[0], &files[1]]);
+    assert!(!good && said.contains("practice"), "{said}");
+    let (good, said) = asked(&[&files[1]]);
+    assert!(good && said.starts_with("PRACTICE: "), "{said}");
+    // Given in the wrong order, or written by a clock that was wrong.
+    let (good, said) = asked(&[&files[0], &files[0]]);
+    assert!(
+        good && said.contains("is earlier than the one before"),
         "{said}"
     );
 }
